@@ -1,0 +1,1 @@
+"""Agent workers, the runtime that runs them, and what they ask of the outside."""

@@ -1,0 +1,1 @@
+"""What answers the ports: rules and local engines here, services elsewhere."""

@@ -1,0 +1,160 @@
+"""What agents ask of the outside world: one protocol a task, one frozen value an answer.
+
+Agents import this module and nothing below `workers.adapters`; `jobs/bootstrap.py` decides who answers. An answer that
+cannot be given is an exception of this module, never an empty value: silence must not look like a result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+class PortError(Exception):
+    """Root of everything a port may raise; the message is meant for the person who asked."""
+
+
+class CouldNotMap(PortError):
+    """A question holds words the semantic layer has no meaning for.
+
+    Remedy: say it with the measures and dimensions the layer knows, or add the word to `config/semantic`.
+    """
+
+    def __init__(self, words: Sequence[str], hint: str = "") -> None:
+        self.words = tuple(words)
+        self.hint = hint
+        named = ", ".join(f"'{word}'" for word in words)
+        super().__init__(f"I could not map {named}." + (f" {hint}" if hint else ""))
+
+
+class StatementRefused(PortError):
+    """A statement is outside what may run; `rule` names the rule that refused it."""
+
+    def __init__(self, rule: str, reason: str) -> None:
+        self.rule = rule
+        self.reason = reason
+        super().__init__(f"{rule}: {reason}")
+
+
+class StatementFailed(PortError):
+    """The engine accepted a statement and could not analyse or run it (a missing table, a type error)."""
+
+
+@dataclass(frozen=True)
+class GeneratedSql:
+    """One SELECT in Spark's dialect. `tables` are `schema.table`; `explanation` is for a person."""
+
+    sql: str
+    explanation: str
+    tables: tuple[str, ...]
+    columns: tuple[str, ...]
+
+
+class SqlWriter(Protocol):
+    def write(self, question: str) -> GeneratedSql:
+        """Turn a question into SQL. Raises CouldNotMap."""
+        ...
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A piece of knowledge that may answer a question. `score` is in the index's own unit; `why` names what matched."""
+
+    document: str
+    chunk: int
+    title: str
+    text: str
+    score: float
+    why: str
+
+
+class KnowledgeIndex(Protocol):
+    def search(self, question: str, role: str, limit: int) -> Sequence[Passage]:
+        """Best passages first, among those `role` may read; the filter runs before the ranking."""
+        ...
+
+
+@dataclass(frozen=True)
+class PublishedResult:
+    """A result table that came out of a granted execution; `table_version` is the Delta version that execution wrote."""
+
+    question: str
+    sql: str
+    table: str
+    table_version: int
+    executed_at: str
+    approved_by: str
+    grant_id: str
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A bounded result. `rows` hold JSON-ready values (decimals as strings); `truncated` says that more exist."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    truncated: bool
+
+
+class ResultCatalog(Protocol):
+    """Published results, found by what they mean and read at the very version that was published."""
+
+    def find(self, question: str) -> PublishedResult | None: ...
+
+    def read(self, result: PublishedResult, limit: int) -> Rows: ...
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What EXPLAIN on the real engine said, and what it saw.
+
+    `digest` is the sha256 over code, target, table versions, output columns and normalised plan: the same request on the
+    same tables gives the same digest. `table_versions` maps `schema.table` to the Delta version that was looked at.
+    """
+
+    statement_class: str
+    columns: tuple[str, ...]
+    table_versions: Mapping[str, int]
+    plan: str
+    digest: str
+    elapsed_ms: float
+
+
+@dataclass(frozen=True)
+class Executed:
+    """What a run left behind. `table_version` is the Delta version it wrote when there was a target, else None."""
+
+    result: Rows
+    row_count: int
+    table: str | None
+    table_version: int | None
+    elapsed_ms: float
+
+
+class SqlEngine(Protocol):
+    """An engine that can only read the declared lakehouse and only write the declared target."""
+
+    async def dry_run(self, sql: str, target: str | None) -> DryRun:
+        """Parse, classify, EXPLAIN. Raises StatementRefused or StatementFailed; changes nothing."""
+        ...
+
+    async def run(self, sql: str, target: str | None, grant_id: str, row_limit: int) -> Executed:
+        """Run once and save to `target` (`schema.table`) when given, with `grant_id` in the commit. Same errors."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Intent:
+    """What a person wants. `plan` names a plan of `config/mas_config.yaml`; `subject` is the question without command words."""
+
+    plan: str
+    subject: str
+    target: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+class IntentDetector(Protocol):
+    def detect(self, question: str) -> Intent: ...
