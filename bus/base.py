@@ -1,0 +1,67 @@
+"""What a bus is and what a feed is: the two interfaces that every implementation passes the same contract suite on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Protocol
+
+from bus.fold import State
+from schemas.envelope import Message
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """Rows of one commit as they come in: valid ones, in order. `own`: this bus committed them itself."""
+
+    version: int
+    rows: tuple[Message, ...]
+    own: bool
+
+
+Listener = Callable[[Arrival], None]
+
+
+class Bus(Protocol):
+    """A log of messages. Safe for several threads. `state` is the fold of everything absorbed so far."""
+
+    state: State
+
+    def submit(self, messages: Sequence[Message]) -> Future[int]:
+        """Commit all of it in one commit, or nothing; the result is the version.
+
+        The future raises Superseded when a receipt or claim among them was decided already, ContentTooLarge, or Closed.
+        """
+        ...
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Call `listener` for every later commit, in log order, from the bus's own thread; returns the way out."""
+        ...
+
+    def conversation(self, correlation_id: str) -> list[Message]:
+        """Valid messages of a conversation, in log order, without receipts."""
+        ...
+
+    def catch_up(self) -> int:
+        """Absorb whatever is in the log now; returns the version reached."""
+        ...
+
+    def close(self) -> None:
+        """Commit what was submitted, then stop. Idempotent."""
+        ...
+
+
+Deliver = Callable[[Sequence[Message]], None]
+
+
+class Feed(Protocol):
+    """What brings new rows to a host. May deliver a message twice, never not at all; order within a delivery is log order."""
+
+    def start(self, agents: Sequence[str], deliver: Deliver) -> None:
+        """Hand over what is open for `agents`, then whatever comes. `deliver` is called from the feed's thread."""
+        ...
+
+    def stop(self) -> None:
+        """Deliver nothing more. Idempotent."""
+        ...

@@ -1,0 +1,159 @@
+"""Keys and trust: Ed25519 pairs, the keyring that the root key signed, and checks of a row's signature."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from bus.errors import MissingKey, Untrusted
+from schemas.envelope import Message
+
+#: The sample set-up's way of storing signatures; the prefix leaves room for a signature shared by a commit.
+PREFIX = "ed25519:"
+
+
+@dataclass(frozen=True)
+class TrustedKey:
+    """A public key and whom it speaks for: `user:NAME`s or agents' names. Times are UTC microseconds."""
+
+    key_id: str
+    public: str
+    subjects: tuple[str, ...]
+    valid_from: int
+    valid_until: int | None = None
+
+
+class Keyring:
+    """The keys that are trusted, because the root key signed the file they stand in."""
+
+    def __init__(self, keys: Sequence[TrustedKey]) -> None:
+        self.keys = {key.key_id: key for key in keys}
+        self._public = {k.key_id: Ed25519PublicKey.from_public_bytes(base64.b64decode(k.public)) for k in keys}
+
+    @classmethod
+    def load(cls, folder: Path) -> Keyring:
+        """Read `keyring.json` and check it against `root.pub`. Raises Untrusted or MissingKey."""
+        try:
+            document = json.loads((folder / "keyring.json").read_text())
+            root = Ed25519PublicKey.from_public_bytes(base64.b64decode((folder / "root.pub").read_text()))
+        except FileNotFoundError as error:
+            raise MissingKey(f"no keyring in {folder}: run `tailrace init`") from error
+        try:
+            root.verify(base64.b64decode(document["signature"]), document["keys"].encode())
+        except (InvalidSignature, KeyError) as error:
+            raise Untrusted(
+                "keys.keyring", f"{folder}/keyring.json was not signed by the root key; restore it, or run `tailrace init` anew"
+            ) from error
+        return cls([TrustedKey(**{**one, "subjects": tuple(one["subjects"])}) for one in json.loads(document["keys"])])
+
+    def subjects(self) -> set[str]:
+        """Everybody a key speaks for."""
+        return {subject for key in self.keys.values() for subject in key.subjects}
+
+    def check(self, message: Message, table_id: str, environment: str) -> TrustedKey:
+        """The key that signed this row, for this sender, at its time. Raises Untrusted naming the rule."""
+        if not message.key_id or not message.signature:
+            raise Untrusted("signature.missing", f"the row from {message.from_agent} is not signed")
+        key = self.keys.get(message.key_id)
+        if key is None:
+            raise Untrusted("signature.unknown_key", f"key {message.key_id} is not in the keyring")
+        if message.from_agent not in key.subjects:
+            raise Untrusted("signature.sender", f"key {message.key_id} does not speak for {message.from_agent}")
+        if message.timestamp < key.valid_from or (key.valid_until is not None and message.timestamp > key.valid_until):
+            raise Untrusted("signature.validity", f"key {message.key_id} was not valid at the time of the row")
+        if not message.signature.startswith(PREFIX):
+            raise Untrusted("signature.format", "the signature has an unknown form")
+        try:
+            self._public[key.key_id].verify(
+                base64.b64decode(message.signature[len(PREFIX) :], validate=True),
+                message.signed_bytes(table_id, environment, key.key_id),
+            )
+        except (InvalidSignature, ValueError) as error:
+            raise Untrusted("signature.invalid", f"the row from {message.from_agent} was altered, or signed elsewhere") from error
+        return key
+
+
+class Signer:
+    """Private keys of one process, by the sender they speak for."""
+
+    def __init__(self, table_id: str, environment: str, keys: dict[str, tuple[str, Ed25519PrivateKey]]) -> None:
+        self.table_id = table_id
+        self.environment = environment
+        self._keys = keys
+
+    @classmethod
+    def load(cls, folder: Path, subjects: Sequence[str], table_id: str, environment: str) -> Signer:
+        """Read the private keys for `subjects`. Raises MissingKey for one that cannot be read."""
+        keyring = Keyring.load(folder)
+        keys: dict[str, tuple[str, Ed25519PrivateKey]] = {}
+        for subject in subjects:
+            key = next((k for k in reversed(keyring.keys.values()) if subject in k.subjects), None)
+            if key is None:
+                raise MissingKey(f"no key speaks for {subject}: known are {', '.join(sorted(keyring.subjects()))}")
+            keys[subject] = (key.key_id, _read_private(folder / "private" / f"{key.key_id}.pem", subject))
+        return cls(table_id, environment, keys)
+
+    def sign(self, message: Message) -> Message:
+        """The row with key_id and signature. Raises MissingKey when this process must not speak for the sender."""
+        try:
+            key_id, private = self._keys[message.from_agent]
+        except KeyError:
+            raise MissingKey(f"this process holds no key for {message.from_agent}") from None
+        signature = private.sign(message.signed_bytes(self.table_id, self.environment, key_id))
+        return message.model_copy(update={"key_id": key_id, "signature": PREFIX + base64.b64encode(signature).decode()})
+
+
+def _read_private(path: Path, subject: str) -> Ed25519PrivateKey:
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), None)
+    except OSError as error:
+        raise MissingKey(f"the private key of {subject} cannot be read ({error.strerror}): {path}") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise MissingKey(f"the private key of {subject} is not Ed25519: {path}")
+    return key
+
+
+def create_keys(folder: Path, holders: dict[str, Sequence[str]], now: int) -> None:
+    """Make the root key, one pair a holder (key id -> subjects), and the signed keyring; what exists is kept."""
+    if (folder / "keyring.json").exists():
+        return
+    private = folder / "private"
+    private.mkdir(parents=True, exist_ok=True)
+    os.chmod(folder, 0o700)
+    root = Ed25519PrivateKey.generate()
+    _write_private(private / "root.pem", root)
+    (folder / "root.pub").write_text(_public_text(root))
+    keys = []
+    for key_id, subjects in holders.items():
+        pair = Ed25519PrivateKey.generate()
+        _write_private(private / f"{key_id}.pem", pair)
+        keys.append(
+            {"key_id": key_id, "public": _public_text(pair), "subjects": list(subjects), "valid_from": now, "valid_until": None}
+        )
+    text = json.dumps(keys)
+    signature = base64.b64encode(root.sign(text.encode())).decode()
+    scratch = folder / "keyring.json.new"
+    scratch.write_text(json.dumps({"keys": text, "signature": signature}, indent=2))
+    os.replace(scratch, folder / "keyring.json")
+
+
+def _write_private(path: Path, key: Ed25519PrivateKey) -> None:
+    data = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+
+
+def _public_text(key: Ed25519PrivateKey) -> str:
+    raw = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+    return base64.b64encode(raw).decode()

@@ -1,0 +1,218 @@
+"""The bus over the Delta log: decide first, encode second, put if absent; whoever loses absorbs and decides again."""
+
+from __future__ import annotations
+
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import structlog
+
+from bus.base import Arrival, Listener
+from bus.errors import Closed, ContentTooLarge, Superseded
+from bus.fold import State, decision_key, valid_rows
+from bus.log import rows as codec
+from bus.log.seal import NoSeal, Seal
+from bus.log.table import DeltaLog
+from bus.log.tail import Waiter
+from schemas.envelope import MAX_CONTENT, Message
+
+log = structlog.get_logger(__name__)
+
+#: Messages one commit carries at most.
+COMMIT_LIMIT = 5_000
+
+
+@dataclass
+class _Submission:
+    messages: Sequence[Message]
+    done: Future[int]
+
+
+class LogBus:
+    """A bus whose state follows the log. One writer thread (group commit) and one tail thread share `_lock`.
+
+    `follow_only`: starts at the head without the history, for clients that need no open set.
+    """
+
+    def __init__(
+        self,
+        table: DeltaLog,
+        *,
+        seal: Seal | None = None,
+        state: State | None = None,
+        follow_only: bool = False,
+        linger_ms: float = 0.0,
+    ) -> None:
+        self.table = table
+        self.table_id = table.check()
+        self.state = state or State()
+        self._seal = seal or NoSeal()
+        self._linger = linger_ms / 1000
+        self._lock = threading.RLock()
+        self._listeners: list[Listener] = []
+        self._submissions: queue.SimpleQueue[_Submission | None] = queue.SimpleQueue()
+        self._stopping = threading.Event()
+        self._failed: BaseException | None = None
+        self._waiter = Waiter(table.path / "_delta_log")
+        self._head = table.head() if follow_only else self._load()
+        self._writer = threading.Thread(target=self._write_loop, name="bus-writer", daemon=True)
+        self._tailer = threading.Thread(target=self._tail_loop, name="bus-tail", daemon=True)
+        self._writer.start()
+        self._tailer.start()
+
+    # --- the interface -----------------------------------------------------------------------------------------------
+
+    def submit(self, messages: Sequence[Message]) -> Future[int]:
+        done: Future[int] = Future()
+        for message in messages:
+            if len(message.content) > MAX_CONTENT or len(message.content.encode()) > MAX_CONTENT:
+                done.set_exception(
+                    ContentTooLarge(f"{message.kind} holds {len(message.content)} characters; the limit is {MAX_CONTENT} bytes")
+                )
+                return done
+        if self._stopping.is_set():
+            done.set_exception(Closed("the bus is closed"))
+            return done
+        self._submissions.put(_Submission(messages, done))
+        return done
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        with self._lock:
+            self._listeners.append(listener)
+
+        def leave() -> None:
+            with self._lock:
+                if listener in self._listeners:
+                    self._listeners.remove(listener)
+
+        return leave
+
+    def conversation(self, correlation_id: str) -> list[Message]:
+        with self._lock:
+            known = self.state.conversation(correlation_id)
+        if known is not None:
+            return known
+        return [m for m in read_conversation(self.table, correlation_id) if m.message_type != "receipt"]
+
+    def catch_up(self) -> int:
+        with self._lock:
+            while (entry := self.table.entry(self._head + 1)) is not None:
+                self._fold(entry.version, codec.from_arrow(self.table.read(entry), entry.version), own=False)
+            return self._head
+
+    def close(self) -> None:
+        if self._stopping.is_set():
+            return
+        self._submissions.put(None)
+        self._writer.join()
+        self._stopping.set()
+        self._waiter.wake()
+        self._tailer.join()
+        self._waiter.close()
+
+    # --- absorbing ---------------------------------------------------------------------------------------------------
+
+    def _load(self) -> int:
+        found, version = self.table.scan()
+        self.state.load(codec.from_arrow(found))
+        self.state.version = version
+        return version
+
+    def _fold(self, version: int, messages: Sequence[Message], own: bool) -> None:
+        valid = self.state.absorb(messages)
+        self._head = self.state.version = version
+        arrival = Arrival(version, tuple(valid), own)
+        for listener in list(self._listeners):
+            listener(arrival)
+
+    def _tail_loop(self) -> None:
+        try:
+            while self._waiter.wait(lambda: self.table.exists(self._head + 1), self._stopping.is_set):
+                with self._lock:
+                    if not self._stopping.is_set():
+                        self.catch_up()
+        except Exception as error:
+            self._failed = error
+            log.exception("bus.tail_failed", table=str(self.table.path))
+
+    # --- committing --------------------------------------------------------------------------------------------------
+
+    def _write_loop(self) -> None:
+        open_for_more = True
+        while open_for_more:
+            batch = [self._submissions.get()]
+            if self._linger:
+                time.sleep(self._linger)
+            size = 0
+            while size < COMMIT_LIMIT and not self._submissions.empty():
+                batch.append(self._submissions.get())
+                size += len(batch[-1].messages) if batch[-1] else 0
+            open_for_more = None not in batch
+            pending = [one for one in batch if one is not None]
+            if pending:
+                self._commit(pending)
+
+    def _commit(self, pending: list[_Submission]) -> None:
+        try:
+            backoff = 0.0005
+            while pending:
+                with self._lock:
+                    self.catch_up()
+                    pending = self._still_wanted(pending)
+                    if not pending:
+                        return
+                    messages = self._seal.apply([m for one in pending for m in one.messages])
+                    if self._put(messages):
+                        for one in pending:
+                            one.done.set_result(self._head)
+                        return
+                # Lost the version. Jitter, so that rivals do not stay in step; the lock is free meanwhile.
+                time.sleep(random.uniform(0, backoff))
+                backoff = min(backoff * 2, 0.05)
+        except Exception as error:
+            for one in pending:
+                if not one.done.done():
+                    one.done.set_exception(error)
+
+    def _still_wanted(self, pending: list[_Submission]) -> list[_Submission]:
+        """Drop what the log has decided against, or what a neighbour in this very commit decides first."""
+        taken: set[str] = set()
+        kept: list[_Submission] = []
+        for one in pending:
+            keys = [key for message in one.messages if (key := decision_key(message))]
+            lost = next((k for m in one.messages if (k := self.state.decided(m))), None)
+            lost = lost or next((key for key in keys if key in taken), None)
+            if lost is not None:
+                one.done.set_exception(Superseded(lost))
+                continue
+            taken.update(keys)
+            kept.append(one)
+        return kept
+
+    def _put(self, messages: list[Message]) -> bool:
+        version = self._head + 1
+        decided = [key for message in messages if (key := decision_key(message))]
+        put = self.table.put(
+            version, codec.to_arrow(messages, version), decided=decided, stats=codec.row_stats(messages)
+        )
+        if not put.won:
+            if not self.table.exists(version):  # won a version of the cleaned past: go on from the living head
+                self._head = self.table.head()
+            return False
+        self._seal.commit()
+        committed = [m.model_copy(update={"log_version": version, "seq": i}) for i, m in enumerate(messages)]
+        self._fold(version, committed, own=True)
+        return True
+
+
+def read_conversation(table: DeltaLog, correlation_id: str) -> list[Message]:
+    """A conversation from the table itself, receipts included: valid rows in log order."""
+    from pyarrow import compute as pc
+
+    found, _ = table.scan(filters=pc.field("correlation_id") == correlation_id)
+    return valid_rows(codec.from_arrow(found))

@@ -1,0 +1,155 @@
+"""A log entry: the JSON lines of one Delta commit, as this writer writes and reads them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, unquote
+
+from bus.errors import ForeignLog
+from schemas.columns import TableSchema
+
+ENGINE = "tailrace/0.1"
+
+#: Readers open such a table with protocol 1. `tailraceLog` is a writer feature nobody else has: every other writer refuses.
+PROTOCOL = {
+    "protocol": {
+        "minReaderVersion": 1,
+        "minWriterVersion": 7,
+        "writerFeatures": ["appendOnly", "invariants", "tailraceLog"],
+    }
+}
+
+
+def entry_path(version: int) -> str:
+    return f"_delta_log/{version:020d}.json"
+
+
+@dataclass(frozen=True)
+class Added:
+    """A data file: path as stored in the log (URL-encoded), partition values, size in bytes, rows."""
+
+    path: str
+    partition: Mapping[str, str | None]
+    size: int
+    rows: int
+    stats: Mapping[str, Any]
+
+    @property
+    def file(self) -> str:
+        return unquote(self.path)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One commit. `commit_id` says whose it is; `txns` are appId -> version; `decided` lists receipts and claims."""
+
+    version: int
+    commit_id: str | None
+    added: tuple[Added, ...]
+    txns: Mapping[str, int]
+    decided: Sequence[str]
+
+
+def creation(schema: TableSchema, table_id: str, now_ms: int, commit_id: str) -> bytes:
+    """Entry 0: protocol, metadata, commitInfo."""
+    metadata = {
+        "metaData": {
+            "id": table_id,
+            "name": schema.name,
+            "description": schema.comment,
+            "format": {"provider": "parquet", "options": {}},
+            "schemaString": schema.delta,
+            "partitionColumns": list(schema.partition_by),
+            "configuration": {"delta.appendOnly": "true"},
+            "createdTime": now_ms,
+        }
+    }
+    info = {"commitInfo": _info(now_ms, "CREATE TABLE", commit_id, ())}
+    return _lines(info, PROTOCOL, metadata)
+
+
+def append(
+    added: Sequence[Added], now_ms: int, commit_id: str, txns: Mapping[str, int], decided: Sequence[str]
+) -> bytes:
+    """An append's entry. commitInfo comes first, as the protocol recommends."""
+    actions: list[dict[str, Any]] = [{"commitInfo": _info(now_ms, "WRITE", commit_id, decided)}]
+    actions += [{"txn": {"appId": app, "version": version, "lastUpdated": now_ms}} for app, version in txns.items()]
+    actions += [
+        {
+            "add": {
+                "path": one.path,
+                "partitionValues": one.partition,
+                "size": one.size,
+                "modificationTime": now_ms,
+                "dataChange": True,
+                "stats": json.dumps(one.stats, separators=(",", ":")),
+            }
+        }
+        for one in added
+    ]
+    return _lines(*actions)
+
+
+def parse(version: int, data: bytes) -> Entry:
+    """Read an entry. Raises ForeignLog for one that isn't JSON lines, or that changes what a log must be."""
+    commit_id: str | None = None
+    decided: Sequence[str] = ()
+    added: list[Added] = []
+    txns: dict[str, int] = {}
+    for line in data.splitlines():
+        if not line.strip():
+            continue
+        try:
+            action = json.loads(line)
+        except ValueError as error:
+            raise ForeignLog(f"log entry {version} is not JSON lines ({error}); restore it from a backup") from error
+        if info := action.get("commitInfo"):
+            ours = info.get("tailrace") or {}
+            commit_id, decided = ours.get("commitId"), ours.get("decided") or ()
+        elif add := action.get("add"):
+            if not add.get("dataChange", True):
+                continue  # compaction: the rows were seen where they were first written
+            stats = json.loads(add.get("stats") or "{}")
+            added.append(
+                Added(add["path"], add.get("partitionValues") or {}, add["size"], stats.get("numRecords", -1), stats)
+            )
+        elif txn := action.get("txn"):
+            txns[txn["appId"]] = txn["version"]
+        elif "protocol" in action and version > 0:
+            check_protocol(action["protocol"])
+    return Entry(version, commit_id, tuple(added), txns, decided)
+
+
+def check_protocol(protocol: Mapping[str, Any]) -> None:
+    """Refuse to write what we do not understand. Raises ForeignLog."""
+    ours = set(PROTOCOL["protocol"]["writerFeatures"])  # type: ignore[arg-type]  # a literal of this module
+    features = set(protocol.get("writerFeatures") or ()) | set(protocol.get("readerFeatures") or ())
+    if protocol.get("minReaderVersion", 1) > 1 or "tailraceLog" not in features or features - ours:
+        extra = ", ".join(sorted(features - ours)) or "none"
+        raise ForeignLog(
+            f"this is not a log that Tailrace writes: reader version {protocol.get('minReaderVersion')}, "
+            f"writer version {protocol.get('minWriterVersion')}, features not known here: {extra}. Nothing was written."
+        )
+
+
+def data_path(partition: Mapping[str, str | None], name: str) -> str:
+    folders = [f"{quote(key)}={quote(value or '__HIVE_DEFAULT_PARTITION__')}" for key, value in partition.items()]
+    return "/".join([*folders, name])
+
+
+def _info(now_ms: int, operation: str, commit_id: str, decided: Sequence[str]) -> dict[str, Any]:
+    return {
+        "timestamp": now_ms,
+        "operation": operation,
+        "operationParameters": {"mode": "Append"} if operation == "WRITE" else {},
+        "isBlindAppend": operation == "WRITE",
+        "engineInfo": ENGINE,
+        "tailrace": {"commitId": commit_id, "decided": list(decided)},
+    }
+
+
+def _lines(*actions: Mapping[str, Any]) -> bytes:
+    return ("\n".join(json.dumps(action, separators=(",", ":")) for action in actions) + "\n").encode()

@@ -1,0 +1,110 @@
+"""Files with one atomic operation: put if absent. On a local file system that is write, link; and fsync for `disk`."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+from typing import Literal, Protocol
+
+Durability = Literal["os", "disk"]
+
+
+class Store(Protocol):
+    """What the log asks of the place where it lives. Paths are relative to the table."""
+
+    def put(self, path: str, data: bytes) -> None: ...
+
+    def put_if_absent(self, path: str, data: bytes) -> bool:
+        """True: the file is there with our bytes. False: somebody else's file is there."""
+        ...
+
+    def get(self, path: str) -> bytes | None: ...
+
+    def exists(self, path: str) -> bool: ...
+
+    def names(self, folder: str) -> list[str]: ...
+
+
+class LocalStore:
+    """The file system of this machine.
+
+    `durability="os"`: survives the death of the process. `"disk"`: files and their folders are fsynced before an append
+    is acknowledged, so it survives the loss of power as well.
+    """
+
+    def __init__(self, root: Path, durability: Durability = "os") -> None:
+        self.root = root
+        self.durability = durability
+        # Hidden from every Delta reader (leading underscore), on the same file system, so that link(2) works.
+        self._scratch = root / "_tailrace" / "tmp"
+        self._known_folders: set[Path] = set()
+
+    def put(self, path: str, data: bytes) -> None:
+        """For names that nobody else uses (data files with a random name): no link needed."""
+        target = self.root / path
+        self._make_folder(target.parent)
+        self._write(target, data)
+        self._sync_folder(target.parent)
+
+    def put_if_absent(self, path: str, data: bytes) -> bool:
+        target = self.root / path
+        self._make_folder(target.parent)
+        self._make_folder(self._scratch)
+        scratch = self._scratch / uuid.uuid4().hex
+        self._write(scratch, data)
+        try:
+            # link(2) fails when the name exists, and shows the whole file or nothing: the put-if-absent of POSIX.
+            os.link(scratch, target)
+        except FileExistsError:
+            return False
+        finally:
+            os.unlink(scratch)
+        self._sync_folder(target.parent)
+        return True
+
+    def get(self, path: str) -> bytes | None:
+        try:
+            return (self.root / path).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def exists(self, path: str) -> bool:
+        return os.path.exists(self.root / path)
+
+    def names(self, folder: str) -> list[str]:
+        try:
+            return os.listdir(self.root / folder)
+        except FileNotFoundError:
+            return []
+
+    def _write(self, target: Path, data: bytes) -> None:
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            if self.durability == "disk":
+                os.fsync(descriptor)
+        except BaseException:
+            os.unlink(target)  # a full disk must not leave half a file behind
+            raise
+        finally:
+            os.close(descriptor)
+
+    def _make_folder(self, folder: Path) -> None:
+        if folder in self._known_folders:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.durability == "disk":
+            self._sync_folder(folder.parent)
+        self._known_folders.add(folder)
+
+    def _sync_folder(self, folder: Path) -> None:
+        if self.durability != "disk":
+            return
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,220 @@
+"""A Delta table as an append-only log: create it, find its head, put the next version if absent, read an entry's rows."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bus.errors import ForeignLog, LogMissing
+from bus.log import entry as entries
+from bus.log.entry import Added, Entry, entry_path
+from bus.log.store import Durability, LocalStore
+from schemas.columns import TableSchema
+
+Now = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Put:
+    """The outcome of trying one version. Lost: another's entry is there; absorb it and decide again."""
+
+    version: int
+    won: bool
+
+
+class DeltaLog:
+    """One table. Not tied to messages: projections and knowledge are logs as well. Safe for several threads."""
+
+    def __init__(self, path: Path, schema: TableSchema, durability: Durability = "os", now: Now = utc_now) -> None:
+        self.path = path
+        self.schema = schema
+        self.now = now
+        self.store = LocalStore(path, durability)
+
+    # --- opening ---------------------------------------------------------------------------------------------------
+
+    def create(self) -> None:
+        """Write version 0 unless the table is there; then check that it is one of ours. Raises ForeignLog."""
+        if self.store.exists(entry_path(0)) or self._checkpoint_version() is not None:
+            self.check()
+            return
+        data = entries.creation(self.schema, str(uuid.uuid4()), self._now_ms(), uuid.uuid4().hex)
+        self.store.put_if_absent(entry_path(0), data)
+        self.check()
+
+    def check(self) -> str:
+        """The table's id. Raises LogMissing, or ForeignLog when its protocol or columns are not what we write."""
+        protocol, metadata = self._definition()
+        entries.check_protocol(protocol)
+        columns = [field["name"] for field in json.loads(metadata["schemaString"])["fields"]]
+        if columns != self.schema.arrow.names:
+            raise ForeignLog(f"{self.path} has columns {columns}, not those of {self.schema.name}; nothing was written")
+        return str(metadata["id"])
+
+    def _definition(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        first = self.store.get(entry_path(0))
+        if first is not None:
+            actions = [json.loads(line) for line in first.splitlines()]
+        else:
+            checkpoint = self._checkpoint_version()
+            if checkpoint is None:
+                raise LogMissing(f"no log at {self.path}: run `tailrace init`")
+            file = self.path / "_delta_log" / f"{checkpoint:020d}.checkpoint.parquet"
+            actions = pq.read_table(file, columns=["protocol", "metaData"]).to_pylist()
+        found: dict[str, Any] = {}
+        for action in actions:
+            found |= {key: action[key] for key in ("protocol", "metaData") if action.get(key)}
+        return found["protocol"], found["metaData"]
+
+    # --- versions --------------------------------------------------------------------------------------------------
+
+    def exists(self, version: int) -> bool:
+        return self.store.exists(entry_path(version))
+
+    def head(self, known: int = -1) -> int:
+        """The newest version. From `known`, by doubling steps and bisection; a listing only when that finds nothing."""
+        if known < 0 or not self.exists(known):
+            names = self.store.names("_delta_log")
+            versions = [int(name[:20]) for name in names if name.endswith(".json") and name[:20].isdigit()]
+            checkpoint = self._checkpoint_version()
+            known = max([*versions, -1 if checkpoint is None else checkpoint])
+            if known < 0:
+                raise LogMissing(f"no log at {self.path}: run `tailrace init`")
+        step = 1
+        while self.exists(known + step):
+            known += step
+            step *= 2
+        while step > 1:
+            step //= 2
+            if self.exists(known + step):
+                known += step
+        return known
+
+    def entry(self, version: int) -> Entry | None:
+        data = self.store.get(entry_path(version))
+        return None if data is None else entries.parse(version, data)
+
+    def _checkpoint_version(self) -> int | None:
+        data = self.store.get("_delta_log/_last_checkpoint")
+        return None if data is None else int(json.loads(data)["version"])
+
+    # --- appending -------------------------------------------------------------------------------------------------
+
+    def put(
+        self,
+        version: int,
+        rows: pa.Table,
+        *,
+        txns: Mapping[str, int] | None = None,
+        decided: Sequence[str] = (),
+        stats: Mapping[str, Any] | None = None,
+    ) -> Put:
+        """Try to be `version`. `rows` have the file schema. Never overwrites; raises OSError when the disk says no."""
+        now = self.now()
+        now_ms = int(now.timestamp() * 1000)
+        commit_id = uuid.uuid4().hex
+        added: tuple[Added, ...] = ()
+        if rows.num_rows:
+            partition = {name: now.date().isoformat() for name in self.schema.partition_by}
+            path = entries.data_path(partition, f"part-{commit_id}.parquet")
+            data = _parquet(rows)
+            self.store.put(path, data)
+            added = (Added(path, partition, len(data), rows.num_rows, {"numRecords": rows.num_rows, **(stats or {})}),)
+        entry = entries.append(added, now_ms, commit_id, txns or {}, decided)
+        try:
+            won = self.store.put_if_absent(entry_path(version), entry)
+        except OSError:
+            # Not knowing is settled by reading: whose entry is there?
+            there = self.entry(version)
+            if there is None or there.commit_id != commit_id:
+                raise
+            won = True
+        if won:
+            won = self._in_the_living_log(version, added)
+        return Put(version, won)
+
+    def _in_the_living_log(self, version: int, added: Sequence[Added]) -> bool:
+        """A writer that slept can "win" a version that was cleaned away: nobody would ever read it."""
+        checkpoint = self._checkpoint_version()
+        if checkpoint is None or checkpoint < version:
+            return True
+        from deltalake import DeltaTable  # rare path; the import is not light
+
+        alive = {row for row in DeltaTable(str(self.path)).file_uris()}
+        return all(any(uri.endswith(one.file) for uri in alive) for one in added)
+
+    def append(self, rows: pa.Table, txns: Mapping[str, int] | None = None) -> int:
+        """Append blindly at whatever version is next; returns it."""
+        version = self.head() + 1
+        while not self.put(version, rows, txns=txns).won:
+            version = self.head(version) + 1
+        return version
+
+    # --- reading ---------------------------------------------------------------------------------------------------
+
+    def read(self, entry: Entry) -> pa.Table:
+        """The rows of one entry, with the partition columns."""
+        parts = [self._read_file(one) for one in entry.added]
+        return pa.concat_tables(parts) if parts else self.schema.arrow.empty_table()
+
+    def _read_file(self, added: Added) -> pa.Table:
+        data = self.store.get(added.file)
+        if data is None:
+            raise ForeignLog(f"{self.path} has lost the data file {added.file}; restore it from a backup")
+        table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
+        for name in self.schema.partition_by:
+            field = self.schema.arrow.field(name)
+            value = pa.scalar(added.partition.get(name)).cast(field.type)
+            table = table.append_column(field, pa.repeat(value, table.num_rows))
+        return table.select(self.schema.arrow.names).cast(self.schema.arrow)
+
+    def scan(self, columns: Sequence[str] | None = None, filters: Any = None) -> tuple[pa.Table, int]:
+        """Everything there is, and the version it was read at, by an ordinary Delta reader."""
+        import stamina
+        from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError
+
+        # A folder listing is no snapshot: while commits land, it can show version N+2 without N+1.
+        for attempt in stamina.retry_context(on=DeltaError, attempts=10, wait_initial=0.01, wait_max=0.5):
+            with attempt:
+                table = DeltaTable(str(self.path))
+                found = table.to_pyarrow_table(columns=list(columns) if columns else None, filters=filters)
+                return found, table.version()
+        raise AssertionError("unreachable: the retry either returns or raises")
+
+    def follow(self, after: int) -> Iterator[tuple[Entry, pa.Table]]:
+        """Entries above `after`, as far as they exist now."""
+        version = after + 1
+        while (entry := self.entry(version)) is not None:
+            yield entry, self.read(entry)
+            version += 1
+
+    def _now_ms(self) -> int:
+        return int(self.now().timestamp() * 1000)
+
+
+def _parquet(rows: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    small = rows.num_rows < 1000
+    # A commit of a few rows is all overhead: dictionaries and statistics cost more than they save.
+    pq.write_table(
+        rows,
+        sink,
+        compression="none" if small else "zstd",
+        use_dictionary=not small,
+        write_statistics=not small,
+        store_schema=False,
+    )
+    return sink.getvalue().to_pybytes()

@@ -1,0 +1,1 @@
+"""Tables derived from the log of messages, crash-safe through transaction actions."""

@@ -1,0 +1,1 @@
+"""The SQL that auditors and dashboards query."""

@@ -1,0 +1,1 @@
+"""Messages, payloads and tables: the words everything else speaks. Imports nothing of ours."""

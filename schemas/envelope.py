@@ -1,0 +1,81 @@
+"""The envelope every row of agent_messages has: a frozen message, and the bytes its signature covers."""
+
+from __future__ import annotations
+
+import struct
+from datetime import UTC, datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.tables import SIGNED_COLUMNS
+
+MessageType = Literal["request", "response", "event", "receipt"]
+
+#: Addressee of an event: whoever subscribes to its kind.
+EVERYONE = "*"
+#: A person's address is `user:NAME`; nobody else's starts so.
+USER = "user:"
+#: Largest content in bytes; larger payloads go by reference.
+MAX_CONTENT = 1 << 20
+
+_NULL = struct.pack(">q", -1)
+
+
+class Message(BaseModel):
+    """A row of agent_messages. Times are UTC microseconds since 1970; `content` is JSON text exactly as it was signed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    message_id: str = Field(min_length=1, max_length=100)
+    correlation_id: str = Field(min_length=1, max_length=100)
+    causation_id: str | None = None
+    from_agent: str = Field(min_length=1, max_length=200)
+    to_agent: str = Field(max_length=200)
+    message_type: MessageType
+    kind: str = Field(min_length=1, max_length=100)
+    schema_version: int = 1
+    content: str
+    priority: int = Field(default=5, ge=1, le=10)
+    timestamp: int
+    not_before: int | None = None
+    expires_at: int | None = None
+    attempt: int = Field(default=1, ge=1)
+    principal: str | None = None
+    traceparent: str | None = None
+    key_id: str | None = None
+    signature: str | None = None
+    log_version: int = -1
+    seq: int = -1
+    handling_id: str | None = None
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """Order in the log."""
+        return (self.log_version, self.seq)
+
+    @property
+    def time(self) -> datetime:
+        return datetime.fromtimestamp(self.timestamp / 1e6, UTC)
+
+    def signed_bytes(self, table_id: str, environment: str, key_id: str) -> bytes:
+        """Length-prefixed fields in schema order: never re-serialised JSON, never what the writer adds.
+
+        Table, environment and key are part of it, so that a row cannot be replayed elsewhere or under another key.
+        """
+        fields = [_field(table_id), _field(environment), _field(key_id)]
+        fields += [_field(getattr(self, name)) for name in SIGNED_COLUMNS]
+        return b"".join(fields)
+
+
+def _field(value: str | int | None) -> bytes:
+    if value is None:
+        return _NULL
+    if isinstance(value, int):
+        return struct.pack(">qq", 8, value)
+    data = value.encode()
+    return struct.pack(">q", len(data)) + data
+
+
+def is_user(address: str) -> bool:
+    return address.startswith(USER)
