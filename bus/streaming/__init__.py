@@ -1,1 +1,1 @@
-"""The bus through Spark: the session, and the Structured Streaming feed. Only this package of the bus imports pyspark."""
+"""The bus through Spark: the session, and the Structured Streaming feed. Only this package of the bus imports Spark."""

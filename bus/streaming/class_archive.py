@@ -9,10 +9,10 @@ import hashlib
 import os
 import sys
 import tempfile
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
-from bus.streaming.jars import DELTA_VERSION, JarsMissing, java_home, jars_folder
+from bus.streaming.jars import DELTA_VERSION, JarsMissing, jars_folder, java_home
 
 
 def archive_path() -> Path | None:
@@ -55,10 +55,8 @@ def make_archive() -> Path | None:
 
 def rehearse(spark, work: Path) -> None:
     """Touch what hosts and agents use: Delta tables written and read, SQL with its plan, a stream with foreachBatch."""
-    from delta.tables import DeltaTable
-
     table, joined = str(work / "messages"), str(work / "joined")
-    rows = [(number, f"agent {number % 3}", datetime(2026, 1, 1 + number)) for number in range(8)]
+    rows = [(number, f"agent {number % 3}", datetime(2026, 1, 1 + number, tzinfo=UTC)) for number in range(8)]
     frame = spark.createDataFrame(rows, "id long, agent string, at timestamp")
     frame.write.format("delta").partitionBy("agent").save(table)
     frame.write.format("delta").mode("append").save(table)
@@ -68,7 +66,8 @@ def rehearse(spark, work: Path) -> None:
     spark.sql("CREATE SCHEMA IF NOT EXISTS rehearsal")
     query = """
         WITH per_agent AS (
-            SELECT f.agent, date_trunc('month', f.at) AS month, sum(f.id * (1 - 0.1)) AS total, count(DISTINCT m.id) AS n
+            SELECT f.agent, date_trunc('month', f.at) AS month, sum(f.id * (1 - 0.1)) AS total,
+                   count(DISTINCT m.id) AS n
             FROM files f JOIN messages m ON f.id = m.id LEFT JOIN messages o ON o.id = f.id + 1
             WHERE f.at >= DATE '2026-01-01' AND year(f.at) = 2026 AND f.agent LIKE 'agent%' AND f.id IN (1, 2, 3, 4, 5)
             GROUP BY f.agent, date_trunc('month', f.at)
@@ -81,10 +80,6 @@ def rehearse(spark, work: Path) -> None:
         spark.sql(statement).collect()
     spark.sql(f"CREATE OR REPLACE TABLE rehearsal.saved USING delta LOCATION '{joined}' AS {query}")
     spark.read.format("delta").option("versionAsOf", 0).load(joined).toPandas()
-    target = DeltaTable.forPath(spark, joined)
-    target.alias("t").merge(
-        spark.sql(query).alias("s"), "t.agent = s.agent"
-    ).whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()
 
     seen: list[int] = []
     stream = spark.readStream.format("delta").option("startingVersion", 0).option("maxFilesPerTrigger", 100).load(table)

@@ -25,7 +25,7 @@ CHECKSUMS = {
 
 
 class JarsMissing(RuntimeError):
-    """Delta's JARs were never fetched, or are not the ones we pinned. Remedy: `make setup` (once, needs the network)."""
+    """Delta's JARs were never fetched, or are not the ones we pinned. Remedy: `make setup`, with a network."""
 
 
 def jars_folder() -> Path:
@@ -83,7 +83,8 @@ def download(work: Path) -> None:
     if settings := os.environ.get("TAILRACE_IVY_SETTINGS"):
         command += ["-settings", settings]
     pattern = f"{work}/jars/[organisation]_[artifact]-[revision].[ext]"
-    command += ["-ivy", str(module), "-confs", "default", "-types", "jar", "-cache", f"{work}/cache", "-retrieve", pattern]
+    command += ["-ivy", str(module), "-confs", "default", "-types", "jar"]
+    command += ["-cache", f"{work}/cache", "-retrieve", pattern]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0 or not (work / "jars").is_dir():
         said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-20:])

@@ -24,7 +24,14 @@ __all__ = ["DELTA_COORDINATES", "JarsMissing", "jars_folder", "spark_session"]
 NOISE = (b"WARNING: Using incubator modules: jdk.incubator.vector",)
 
 #: For short work on one machine, starting soon beats running long: only the quick compiler and the plain collector.
-JAVA_OPTIONS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-Xlog:disable", "-Xlog:all=error:stderr")
+JAVA_OPTIONS = [
+    "-XX:TieredStopAtLevel=1",
+    "-XX:+UseSerialGC",
+    "-Xshare:auto",
+    # The virtual machine warns on standard output, which belongs to answers.
+    "-Xlog:disable",
+    "-Xlog:all=error:stderr",
+]
 
 
 def spark_session(app_name: str, cores: int = 2, conf: Mapping[str, str] | None = None) -> SparkSession:

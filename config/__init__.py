@@ -1,0 +1,1 @@
+"""Settings, roles and YAML; only jobs and apps read it."""

@@ -1,0 +1,1 @@
+"""Scheduled jobs, and the bootstrap that wires real things together."""

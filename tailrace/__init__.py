@@ -1,0 +1,1 @@
+"""What other people's code imports: the client and the base of a worker."""

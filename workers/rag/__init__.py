@@ -1,0 +1,1 @@
+"""RAGAgent: finds knowledge and says why it matched; it never executes anything."""

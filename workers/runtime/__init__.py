@@ -1,0 +1,1 @@
+"""What runs workers: hosts, instances, inboxes, the runner, leases and the registry."""
