@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -9,18 +10,21 @@ from bus.errors import Untrusted
 from bus.keys import Keyring
 from schemas.envelope import USER, Message, is_user
 
+#: Rows whose check is remembered.
+CHECKED = 100_000
+
 
 class Trust(Protocol):
-    def check(self, message: Message, conversation: Sequence[Message]) -> str | None:
-        """The principal the conversation was begun for. Raises Untrusted."""
+    def check(self, message: Message, conversation: Sequence[Message]) -> list[Message]:
+        """The messages of the conversation that hold, root first. Raises Untrusted when `message` or the root doesn't."""
         ...
 
 
 class TrustEverybody:
-    """For buses without keys: tests and single-process examples. Takes the root's word for its principal."""
+    """For buses without keys: tests and single-process examples."""
 
-    def check(self, message: Message, conversation: Sequence[Message]) -> str | None:
-        return (conversation[0] if conversation else message).principal
+    def check(self, message: Message, conversation: Sequence[Message]) -> list[Message]:
+        return list(conversation) or [message]
 
 
 class SignedTrust:
@@ -30,25 +34,39 @@ class SignedTrust:
         self._keyring = keyring
         self._table_id = table_id
         self._environment = environment
-        self._roots: dict[str, str] = {}
+        # A signature is checked once in a process: by position, which no other row can have.
+        self._checked: OrderedDict[tuple[int, int], str | None] = OrderedDict()
 
-    def check(self, message: Message, conversation: Sequence[Message]) -> str | None:
-        self._signed(message)
-        root = conversation[0] if conversation else message
-        if root.message_id not in self._roots:
-            self._signed(root)
-            if root.causation_id is not None:
-                raise Untrusted("principal.root", "the conversation does not begin with a root message")
-            if len(self._roots) > 100_000:
-                self._roots.clear()
-            self._roots[root.message_id] = root.message_id
-        if not is_user(message.from_agent) and message.principal != root.principal:
+    def check(self, message: Message, conversation: Sequence[Message]) -> list[Message]:
+        rows = list(conversation) or [message]
+        root = rows[0]
+        self._signed(root)
+        if root.causation_id is not None:
+            raise Untrusted("principal.root", "the conversation does not begin with a root message")
+        self._holds(message, root)
+        trusted = [root]
+        for row in rows[1:]:
+            try:
+                self._holds(row, root)
+            except Untrusted:
+                continue  # a forged row in a conversation is nobody's evidence; its own handling refuses it aloud
+            trusted.append(row)
+        return trusted
+
+    def _holds(self, row: Message, root: Message) -> None:
+        self._signed(row)
+        if not is_user(row.from_agent) and row.principal != root.principal:
             raise Untrusted(
-                "principal.changed", f"{message.from_agent} acts for {message.principal}, but the conversation is {root.principal}'s"
+                "principal.changed",
+                f"{row.from_agent} acts for {row.principal}, but the conversation is {root.principal}'s",
             )
-        return root.principal
 
-    def _signed(self, message: Message) -> None:
-        self._keyring.check(message, self._table_id, self._environment)
-        if is_user(message.from_agent) and message.principal != message.from_agent.removeprefix(USER):
-            raise Untrusted("principal.claimed", f"{message.from_agent} cannot act for {message.principal}")
+    def _signed(self, row: Message) -> None:
+        if self._checked.get(row.position) == row.message_id:
+            return
+        self._keyring.check(row, self._table_id, self._environment)
+        if is_user(row.from_agent) and row.principal != row.from_agent.removeprefix(USER):
+            raise Untrusted("principal.claimed", f"{row.from_agent} cannot act for {row.principal}")
+        self._checked[row.position] = row.message_id
+        if len(self._checked) > CHECKED:
+            self._checked.popitem(last=False)

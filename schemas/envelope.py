@@ -16,6 +16,8 @@ MessageType = Literal["request", "response", "event", "receipt"]
 EVERYONE = "*"
 #: A person's address is `user:NAME`; nobody else's starts so.
 USER = "user:"
+#: Kind of a row that is no message. Every agent rejects it, so that it gets a receipt and an audit fact like any other.
+MALFORMED = "Malformed"
 #: Largest content in bytes; larger payloads go by reference.
 MAX_CONTENT = 1 << 20
 

@@ -41,6 +41,10 @@ class StatementFailed(PortError):
     """The engine accepted a statement and could not analyse or run it (a missing table, a type error)."""
 
 
+class OutcomeUnknown(PortError):
+    """An effect was started and nobody knows whether it happened. It must not be started again by itself."""
+
+
 @dataclass(frozen=True)
 class GeneratedSql:
     """One SELECT in Spark's dialect. `tables` are `schema.table`; `explanation` is for a person."""
@@ -135,6 +139,10 @@ class Executed:
 class SqlEngine(Protocol):
     """An engine that can only read the declared lakehouse and only write the declared target."""
 
+    async def warm(self) -> None:
+        """Start what has to be started, so that the first request does not wait for it."""
+        ...
+
     async def dry_run(self, sql: str, target: str | None) -> DryRun:
         """Parse, classify, EXPLAIN. Raises StatementRefused or StatementFailed; changes nothing."""
         ...
@@ -158,3 +166,17 @@ class Intent:
 
 class IntentDetector(Protocol):
     def detect(self, question: str) -> Intent: ...
+
+
+class UnknownUser(PortError):
+    """Nobody has given this user a role."""
+
+
+class Roles(Protocol):
+    def role_of(self, user: str) -> str:
+        """The user's role. Raises UnknownUser."""
+        ...
+
+    def allows(self, user_or_role: str, permission: str) -> bool:
+        """Whether the user's role (or the role itself) has the permission; False for unknown ones."""
+        ...

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 from pydantic import ValidationError
 
-from schemas.envelope import Message
+from schemas.envelope import MALFORMED, Message
 from schemas.tables import AGENT_MESSAGES
 
 _SCHEMA = AGENT_MESSAGES.file_schema
@@ -17,8 +17,6 @@ _NAMES = _SCHEMA.names
 _TIMES = [field.name for field in _SCHEMA if pa.types.is_timestamp(field.type)]
 
 
-#: Kind of a row that is no message. Every agent rejects it, so that it gets a receipt and an audit fact like any other.
-MALFORMED = "Malformed"
 #: Who rejects a row that names no addressee.
 QUARANTINE = "GovernanceAgent"
 

@@ -1,0 +1,143 @@
+"""The Structured Streaming feed: one query a host serves all its agents; the tail beside it only decides and orders.
+
+Rows from outside the host are delivered by the stream alone. Rows the host just committed for its own agents are handed
+over at once, unless an earlier row of that conversation for that agent is known and not yet delivered.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from bus.base import Arrival, Bus, Deliver
+from bus.log import rows as codec
+from bus.tail import open_messages
+from schemas.envelope import Message
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+log = structlog.get_logger(__name__)
+
+#: Files one micro-batch reads at most: the backpressure of the stream.
+MAX_FILES_PER_TRIGGER = 1000
+
+
+class StreamingFeed:
+    """Reads `table` (a path) by Structured Streaming. `spark` is called once, in `start`, from the feed's caller."""
+
+    def __init__(self, bus: Bus, table: Path, checkpoints: Path, spark: Callable[[], SparkSession]) -> None:
+        self._bus = bus
+        self._table = table
+        self._checkpoints = checkpoints
+        self._spark = spark
+        self._query: Any = None
+        self._generation = 0
+        self._stopping = False
+        self._agents: frozenset[str] = frozenset()
+        self._deliver: Deliver = lambda rows: None
+        self._leave: Callable[[], None] = lambda: None
+        self._lock = threading.Lock()
+        #: (agent, conversation) -> positions known from the log and not yet delivered by the stream
+        self._pending: dict[tuple[str, str], set[tuple[int, int]]] = {}
+        #: Messages for the host's agents that the stream brought, and those handed over at once.
+        self.streamed = 0
+        self.handed_over = 0
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    def start(self, agents: Sequence[str], deliver: Deliver) -> None:
+        self._agents, self._deliver = frozenset(agents), deliver
+        shutil.rmtree(self._checkpoints, ignore_errors=True)
+        spark = self._spark()
+        self._leave = self._bus.subscribe(self._arrived)
+        self._begin(spark)
+        threading.Thread(target=self._supervise, args=(spark,), name="stream-supervisor", daemon=True).start()
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._leave()
+        if self._query is not None:
+            self._query.stop()
+
+    @property
+    def input_rows(self) -> int:
+        """Rows the running query reports to have read, by its own progress."""
+        return sum(progress["numInputRows"] for progress in self._query.recentProgress)
+
+    def _begin(self, spark: SparkSession) -> None:
+        """A new generation: the open set first, then the stream from the version it was taken at. No snapshot is read."""
+        with self._lock:
+            self._generation += 1
+            version = self._bus.catch_up()
+            self._pending.clear()
+        self._query = (
+            spark.readStream.format("delta")
+            .option("startingVersion", str(version))
+            .option("maxFilesPerTrigger", str(MAX_FILES_PER_TRIGGER))
+            .load(str(self._table))
+            .writeStream.foreachBatch(self._batch)
+            .option("checkpointLocation", str(self._checkpoints / f"{self._generation}"))
+            .trigger(processingTime="0 seconds")
+            .start()
+        )
+        if waiting := open_messages(self._bus, sorted(self._agents)):
+            self._deliver(waiting)
+
+    def _supervise(self, spark: SparkSession) -> None:
+        """A query that failed or was overtaken by the log's clean-up is begun anew; nothing depends on its checkpoint."""
+        while not self._stopping:
+            try:
+                self._query.awaitTermination()
+            except Exception as error:
+                if not self._stopping:
+                    log.warning("stream.failed", error=str(error)[:500], generation=self._generation)
+            if self._stopping:
+                return
+            self._begin(spark)
+
+    # --- rows --------------------------------------------------------------------------------------------------------
+
+    def _arrived(self, arrival: Arrival) -> None:
+        """From the bus: what is known. Only our own rows may be delivered from here."""
+        at_once: list[Message] = []
+        with self._lock:
+            for row in arrival.rows:
+                for agent in self._agents.intersection(self._bus.state.addressees(row)):
+                    waiting = self._pending.setdefault((agent, row.correlation_id), set())
+                    if arrival.own and not waiting:
+                        at_once.append(row)
+                        del self._pending[(agent, row.correlation_id)]
+                    else:
+                        waiting.add(row.position)
+            self.handed_over += len(at_once)
+        if at_once:
+            self._deliver(at_once)
+
+    def _batch(self, frame: DataFrame, _: int) -> None:
+        """From the stream: rows in no particular order; the log's order is put back before anybody sees them."""
+        rows = codec.from_arrow(frame.toArrow())
+        if not rows:
+            return
+        if rows[-1].log_version > self._bus.state.version:
+            self._bus.catch_up()  # a handler must not see a row before the state does
+        mine: list[Message] = []
+        with self._lock:
+            for row in rows:
+                agents = self._agents.intersection(self._bus.state.addressees(row))
+                for agent in agents:
+                    waiting = self._pending.get((agent, row.correlation_id))
+                    if waiting is not None:
+                        waiting.discard(row.position)
+                        if not waiting:
+                            del self._pending[(agent, row.correlation_id)]
+                if agents:
+                    mine.append(row)
+            self.streamed += len(mine)
+        if mine:
+            self._deliver(mine)

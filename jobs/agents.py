@@ -1,0 +1,83 @@
+"""The agents there are, which process each runs in, and how each is built: an explicit list, no scanning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from workers.runtime.base import Worker
+
+if TYPE_CHECKING:
+    from jobs.bootstrap import System
+
+
+@dataclass(frozen=True)
+class Agent:
+    """`name` on the bus, `short` on the command line, `host` whose process it runs in, `key` that signs for it.
+
+    Governance and execution have processes and keys of their own, whatever else shares a host. `engine` None: the one
+    the host was started with.
+    """
+
+    name: str
+    short: str
+    host: str
+    build: Callable[[System], Worker]
+    engine: str | None = None
+
+
+def _orchestrator(system: System) -> Worker:
+    from workers.adapters.rules.intents import RuleIntents
+    from workers.orchestrator.agent import OrchestratorAgent
+
+    return OrchestratorAgent(system.plans, RuleIntents(system.is_data), system.roles)
+
+
+def _rag(system: System) -> Worker:
+    from workers.rag.agent import RAGAgent
+
+    return RAGAgent(system.knowledge_index(), system.result_catalog())
+
+
+def _code(system: System) -> Worker:
+    from workers.code.agent import CodeAgent
+
+    return CodeAgent(system.semantic, system.source_columns())
+
+
+def _governance(system: System) -> Worker:
+    from workers.governance.agent import GovernanceAgent
+
+    return GovernanceAgent(system.roles, system.settings.approval_ttl_s, system.settings.grant_ttl_s)
+
+
+def _execution(system: System) -> Worker:
+    from workers.execution.agent import ExecutionAgent
+
+    return ExecutionAgent(system.sql_engine())
+
+
+AGENTS: tuple[Agent, ...] = (
+    Agent("OrchestratorAgent", "orchestrator", "main", _orchestrator),
+    Agent("RAGAgent", "rag", "main", _rag),
+    Agent("CodeAgent", "code", "main", _code),
+    Agent("GovernanceAgent", "governance", "governance", _governance, engine="tail"),
+    # Its Spark must not read the tables, so what feeds it cannot be its Spark.
+    Agent("ExecutionAgent", "execution", "execution", _execution, engine="tail"),
+)
+
+#: Processes of `tailrace up`, in the order they are started.
+HOSTS: tuple[str, ...] = tuple(dict.fromkeys(agent.host for agent in AGENTS))
+
+
+def agents_of(host: str) -> list[Agent]:
+    return [agent for agent in AGENTS if agent.host == host]
+
+
+def find(name: str) -> Agent:
+    """By name on the bus or on the command line. Raises KeyError with what there is."""
+    for agent in AGENTS:
+        if name.lower() in (agent.name.lower(), agent.short):
+            return agent
+    raise KeyError(f"there is no agent {name}; there are {', '.join(a.short for a in AGENTS)}")

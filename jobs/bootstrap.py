@@ -1,0 +1,180 @@
+"""The one place that builds real things and wires them: settings in, hosts and clients out."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bus.audit import AuditChain
+from bus.base import Bus, Feed
+from bus.client import TailraceClient
+from bus.fold import State
+from bus.home import Home
+from bus.keys import Keyring, Signer
+from bus.log.bus import LogBus
+from bus.log.seal import SigningSeal
+from bus.log.table import DeltaLog
+from bus.tail import TailFeed
+from bus.trust import SignedTrust
+from config import files
+from config.roles import Roles as ConfiguredRoles
+from config.roles import UnknownUser as UnknownToConfig
+from config.settings import Settings
+from jobs.agents import Agent
+from schemas.tables import AGENT_MESSAGES, EXECUTIONS, KNOWLEDGE_CHUNKS, KNOWLEDGE_DOCUMENTS, TABLES
+from workers.orchestrator.plans import Plans
+from workers.ports import CouldNotMap, KnowledgeIndex, ResultCatalog, SqlEngine, SqlWriter, UnknownUser
+from workers.runtime.base import Worker
+from workers.runtime.clock import Clock, SystemClock
+from workers.runtime.host import Host
+from workers.runtime.middleware import Middleware
+from workers.runtime.middleware.retry import Retry
+from workers.runtime.middleware.time_limit import time_limit
+from workers.runtime.middleware.timing import Timing
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+class System:
+    """Everything that is built from one home and its settings. Nothing is opened before it is asked for."""
+
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+        self.settings = settings
+        self.home = Home(Path(settings.home).absolute())
+        self.clock = clock or SystemClock()
+        self.timing = Timing()
+
+    # --- tables, keys, buses -----------------------------------------------------------------------------------------
+
+    def log(self, table: str) -> DeltaLog:
+        return DeltaLog(self.home.table(table), TABLES[table], self.settings.durability, self.clock.now)
+
+    def bus(self, agents: Sequence[Agent], workers: Sequence[Worker]) -> LogBus:
+        """A bus that signs for these agents and nobody else."""
+        table = self.log(AGENT_MESSAGES.name)
+        names = [agent.name for agent in agents]
+        signer = Signer.load(self.home.keys, names, table.check(), self.settings.env)
+        chain = AuditChain(f"{agents[0].host}-{uuid.uuid4().hex[:8]}")
+        subscriptions = {w.name: frozenset(p.kind() for p in w.subscribes) for w in workers}
+        return LogBus(
+            table, seal=SigningSeal(signer, chain), state=State(subscriptions), linger_ms=self.settings.linger_ms
+        )
+
+    def client(self, user: str) -> TailraceClient:
+        return TailraceClient(self.home.root, user=user, environment=self.settings.env)
+
+    def trust(self, table_id: str) -> SignedTrust:
+        return SignedTrust(Keyring.load(self.home.keys), table_id, self.settings.env)
+
+    # --- hosts -------------------------------------------------------------------------------------------------------
+
+    @property
+    def middlewares(self) -> list[Middleware]:
+        """Around every handler, outermost first."""
+        return [self.timing, Retry(self.clock), time_limit]
+
+    def host(self, agents: Sequence[Agent], engine: str) -> Host:
+        """A host for these agents with the feed of `engine` (an agent's own engine wins)."""
+        engine = agents[0].engine or engine
+        workers = [agent.build(self) for agent in agents]
+        bus = self.bus(agents, workers)
+        return Host(
+            workers, bus, self.feed(bus, engine), self.trust(bus.table_id), self.clock, self.middlewares, engine=engine
+        )
+
+    def feed(self, bus: Bus, engine: str) -> Feed:
+        if engine == "tail":
+            return TailFeed(bus)
+        from bus.streaming.feed import StreamingFeed
+
+        checkpoints = self.home.checkpoints / f"host-{os.getpid()}"
+        return StreamingFeed(bus, self.home.table(AGENT_MESSAGES.name), checkpoints, _streaming_session)
+
+    # --- what agents ask for -----------------------------------------------------------------------------------------
+
+    @cached_property
+    def plans(self) -> Plans:
+        return Plans.parse(files.yaml("mas_config.yaml"))
+
+    @cached_property
+    def roles(self) -> RoleBook:
+        return RoleBook(ConfiguredRoles.load())
+
+    @cached_property
+    def semantic(self) -> SqlWriter:
+        from workers.adapters.semantic.layer import SemanticLayer
+
+        return SemanticLayer.load(files.text("semantic/tpch.yaml"))
+
+    def is_data(self, question: str) -> bool:
+        try:
+            self.semantic.write(question)
+        except CouldNotMap:
+            return False
+        return True
+
+    def canonical(self) -> Callable[[str], str]:
+        canonical: Callable[[str], str] = self.semantic.canonical  # type: ignore[attr-defined]  # the layer's own, not the port's
+        return canonical
+
+    def source_columns(self) -> Mapping[str, Sequence[str]]:
+        """Columns by `schema.table` of everything in the warehouse now."""
+        from deltalake import DeltaTable
+
+        found: dict[str, list[str]] = {}
+        for log in sorted(self.home.warehouse.glob("*/*/_delta_log")):
+            table = log.parent
+            schema = DeltaTable(str(table)).schema()
+            found[f"{table.parent.name}.{table.name}"] = [field.name for field in schema.fields]
+        return found
+
+    def knowledge_index(self) -> KnowledgeIndex:
+        from workers.adapters.knowledge.index import BM25Index
+        from workers.adapters.knowledge.store import KnowledgeStore
+
+        return BM25Index(KnowledgeStore(self.log(KNOWLEDGE_DOCUMENTS.name), self.log(KNOWLEDGE_CHUNKS.name)))
+
+    def result_catalog(self) -> ResultCatalog:
+        from workers.adapters.knowledge.results import DeltaResultCatalog
+
+        return DeltaResultCatalog(self.log(EXECUTIONS.name), self.home.warehouse, self.canonical())
+
+    def sql_engine(self) -> SqlEngine:
+        from workers.adapters.sandbox.engine import SparkSandbox
+
+        return SparkSandbox(self.home.root)
+
+
+class RoleBook:
+    """The configured roles, as the agents' port."""
+
+    def __init__(self, roles: ConfiguredRoles) -> None:
+        self._roles = roles
+
+    def role_of(self, user: str) -> str:
+        try:
+            return self._roles.role_of(user)
+        except UnknownToConfig as error:
+            raise UnknownUser(str(error)) from error
+
+    def allows(self, user_or_role: str, permission: str) -> bool:
+        return self._roles.allows(user_or_role, permission)
+
+
+def _streaming_session() -> SparkSession:
+    from bus.streaming.session import spark_session
+
+    return spark_session(
+        "tailrace-host",
+        conf={
+            # Checksums of the checkpoint cost a process start each on a local file system without native Hadoop.
+            "spark.sql.streaming.checkpoint.fileChecksum.enabled": "false",
+            "spark.sql.streaming.minBatchesToRetain": "2",
+            "spark.sql.streaming.metricsEnabled": "false",
+        },
+    )

@@ -1,0 +1,49 @@
+"""One host process: builds its agents, runs until told to stop, drains, and leaves. `python -m jobs.run_worker rag code`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Sequence
+
+import structlog
+
+from config.settings import Settings
+from jobs import logging
+from jobs.agents import Agent, find
+from jobs.bootstrap import System
+from jobs.liveness import Presence
+
+log = structlog.get_logger(__name__)
+
+
+async def serve(system: System, agents: Sequence[Agent], engine: str, warm: bool = True) -> None:
+    """Run these agents until SIGTERM or SIGINT. Raises AlreadyRunning when another process runs one of them."""
+    with contextlib.ExitStack() as presences:
+        marks = [presences.enter_context(Presence(system.home, agent.name, engine)) for agent in agents]
+        host = await asyncio.to_thread(system.host, agents, engine)
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        await host.start()
+        if warm:
+            for instance in host.instances.values():
+                await instance.worker.warm()
+        for mark in marks:
+            mark.ready()
+        await stop.wait()
+        await host.stop()
+
+
+def main(names: Sequence[str] | None = None) -> None:
+    settings = Settings.load()
+    logging.configure(settings.log_level, json_lines=True)
+    agents = [find(name) for name in (names or sys.argv[1:])]
+    asyncio.run(serve(System(settings), agents, settings.engine))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Ports answered by rules: they need nothing but their configuration."""

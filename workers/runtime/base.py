@@ -1,0 +1,123 @@
+"""What a worker is: a name, the kinds it handles, and one function from a message to what is to be sent."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, ClassVar, Literal
+
+from schemas.envelope import EVERYONE, Message
+from schemas.payloads import AuditRecorded, Payload
+
+
+@dataclass(frozen=True)
+class Received:
+    """A message whose payload was validated."""
+
+    message: Message
+    payload: Payload
+
+    @property
+    def sender(self) -> str:
+        return self.message.from_agent
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """Something to send. The runner adds ids, sender, principal, trace and time, and commits it with the receipt.
+
+    `not_before` and `expires_at` are UTC microseconds. `causation_id` is the handled message unless said otherwise.
+    """
+
+    to: str
+    payload: Payload
+    message_type: Literal["request", "response", "event"] = "request"
+    priority: int | None = None
+    not_before: int | None = None
+    expires_at: int | None = None
+    causation_id: str | None = None
+
+
+def reply(received: Received, payload: Payload) -> Outgoing:
+    """Answer whoever sent this message."""
+    return Outgoing(received.sender, payload, "response")
+
+
+def request(agent: str, payload: Payload, **how: Any) -> Outgoing:
+    """Ask another agent."""
+    return Outgoing(agent, payload, "request", **how)
+
+
+def event(payload: Payload) -> Outgoing:
+    """Tell whoever subscribes to the kind."""
+    return Outgoing(EVERYONE, payload, "event")
+
+
+def audit(
+    action: str,
+    decision: Literal["allowed", "refused", "done", "failed"],
+    *,
+    rule: str = "",
+    reason: str = "",
+    **details: Any,
+) -> Outgoing:
+    """A fact for the auditor, committed with the receipt."""
+    fact = AuditRecorded(action=action, decision=decision, rule=rule, reason=reason, details=details)
+    return Outgoing(EVERYONE, fact, "event")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a handler may know beside its message.
+
+    `conversation`: valid messages up to and including this one, in log order. `principal`: on whose behalf, as the root
+    message was signed. `commit`: sends something before the handling ends, by compare-and-set; False when the log has
+    decided otherwise. Only an agent with effects needs it, for its claim.
+    """
+
+    conversation: Sequence[Message]
+    principal: str | None
+    now: datetime
+    instance: str
+    attempt: int
+    commit: Callable[[Sequence[Outgoing]], Awaitable[bool]]
+    claims: Mapping[str, Message] = field(default_factory=dict)
+
+
+class Worker:
+    """An agent's code. Subclasses say what they handle, and handle it; they hold no state that the log does not have."""
+
+    #: The agent's name on the bus; the class name unless said otherwise.
+    name: ClassVar[str] = ""
+    #: Payloads it accepts when addressed.
+    handles: ClassVar[tuple[type[Payload], ...]] = ()
+    #: Events it gets, whoever they come from.
+    subscribes: ClassVar[tuple[type[Payload], ...]] = ()
+    #: Conversations handled at once by one instance.
+    concurrency: ClassVar[int] = 8
+    #: Seconds one attempt may take.
+    timeout_s: ClassVar[float] = 60.0
+    #: Attempts before a message is dead.
+    max_attempts: ClassVar[int] = 3
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if not cls.__dict__.get("name"):
+            cls.name = cls.__name__
+
+    @classmethod
+    def kinds(cls) -> dict[str, type[Payload]]:
+        return {model.kind(): model for model in (*cls.handles, *cls.subscribes)}
+
+    async def handle(self, message: Received, context: Context) -> list[Outgoing]:
+        """Do the work; return what to send. An exception is retried, then the message is dead."""
+        raise NotImplementedError
+
+    async def warm(self) -> None:
+        """Get ready what would make the first message slow."""
+        return
+
+    async def close(self) -> None:
+        """Let go of what the constructor got hold of."""
+        return

@@ -1,0 +1,178 @@
+"""A host: one process, one bus, one feed, many instances. Rows come in, each goes to the inbox of whom it addresses."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from bus.base import Bus, Feed
+from bus.trust import Trust
+from schemas.envelope import EVERYONE, Message
+from schemas.payloads import InstanceChanged
+from workers.runtime.base import Worker
+from workers.runtime.clock import Clock, micros
+from workers.runtime.inbox import Inbox
+from workers.runtime.middleware import Middleware
+from workers.runtime.runner import Runner
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass
+class Instance:
+    """One running copy of an agent."""
+
+    worker: Worker
+    runner: Runner
+    inbox: Inbox
+    name: str
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+
+class Host:
+    """Runs instances until stopped. `engine` is what the feed is called, for the registry."""
+
+    def __init__(
+        self,
+        workers: Sequence[Worker],
+        bus: Bus,
+        feed: Feed,
+        trust: Trust,
+        clock: Clock,
+        middlewares: Sequence[Middleware],
+        engine: str = "tail",
+        inbox_capacity: int | None = None,
+    ) -> None:
+        self._bus = bus
+        self._feed = feed
+        self._clock = clock
+        self._engine = engine
+        self._where = f"{socket.gethostname()}:{os.getpid()}"
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._delayed: set[asyncio.Task[None]] = set()
+        self.failed: asyncio.Event = asyncio.Event()
+        self.instances: dict[str, Instance] = {}
+        for worker in workers:
+            name = f"{worker.name}-{uuid.uuid4().hex[:8]}"
+            runner = Runner(worker, name, bus, trust, clock, middlewares)
+            inbox = Inbox() if inbox_capacity is None else Inbox(inbox_capacity)
+            self.instances[worker.name] = Instance(worker, runner, inbox, name)
+
+    async def start(self) -> None:
+        """Begin to deliver and to handle."""
+        self._loop = asyncio.get_running_loop()
+        for instance in self.instances.values():
+            for _ in range(instance.worker.concurrency):
+                instance.tasks.append(asyncio.create_task(self._work(instance)))
+        await self._register("started")
+        await asyncio.to_thread(self._feed.start, list(self.instances), self._deliver)
+        log.info("host.started", agents=list(self.instances), engine=self._engine)
+
+    async def stop(self, patience_s: float = 20.0) -> None:
+        """Drain: take nothing new, finish what is under way, say so in the log, close. What waits stays in the log."""
+        await asyncio.to_thread(self._feed.stop)
+        for instance in self.instances.values():
+            instance.inbox.drain()
+        for task in self._delayed:
+            task.cancel()
+        idle = [task for instance in self.instances.values() for task in instance.tasks]
+        try:
+            async with asyncio.timeout(patience_s):
+                await self._finish_running()
+        except TimeoutError:
+            log.warning("host.drain_timeout", patience_s=patience_s)
+        for task in idle:
+            task.cancel()
+        await asyncio.gather(*idle, *self._delayed, return_exceptions=True)
+        await self._register("stopped")
+        for instance in self.instances.values():
+            await instance.worker.close()
+        await asyncio.to_thread(self._bus.close)
+        log.info("host.stopped", agents=list(self.instances))
+
+    # --- rows in -----------------------------------------------------------------------------------------------------
+
+    def _deliver(self, rows: Sequence[Message]) -> None:
+        """From the feed's thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._accept, list(rows))
+
+    def _accept(self, rows: Sequence[Message]) -> None:
+        for row in rows:
+            for agent in self._bus.state.addressees(row):
+                instance = self.instances.get(agent)
+                if instance is not None and (row.message_id, agent) in self._bus.state.open:
+                    self._put(instance, row)
+
+    def _put(self, instance: Instance, row: Message) -> None:
+        wait = 0.0 if row.not_before is None else row.not_before / 1e6 - self._clock.now().timestamp()
+        if wait <= 0:
+            instance.inbox.put(row)
+            return
+
+        async def later() -> None:
+            await self._clock.sleep(wait)
+            self._accept([row])
+
+        task = asyncio.create_task(later())
+        self._delayed.add(task)
+        task.add_done_callback(self._delayed.discard)
+
+    # --- the loop ----------------------------------------------------------------------------------------------------
+
+    async def _work(self, instance: Instance) -> None:
+        while True:
+            message = await instance.inbox.get()
+            try:
+                if (message.message_id, instance.worker.name) in self._bus.state.open:
+                    await instance.runner.run(message)
+            except asyncio.CancelledError:
+                raise
+            except Exception:
+                # The bus itself said no (a full disk, a closed log). The message stays open; the host must not go on as if.
+                log.exception("host.commit_failed", message=message.message_id)
+                self.failed.set()
+                await self._clock.sleep(1.0)
+            finally:
+                instance.inbox.done(message)
+            self._refill(instance)
+
+    def _refill(self, instance: Instance) -> None:
+        if instance.inbox.overflowed and instance.inbox.has_room:
+            instance.inbox.overflowed = False
+            self._accept(self._bus.state.open_for(instance.worker.name))
+
+    async def _finish_running(self) -> None:
+        while any(instance.inbox.running for instance in self.instances.values()):
+            await asyncio.sleep(0.005)
+
+    async def _register(self, step: str) -> None:
+        now = micros(self._clock.now())
+        rows = [
+            Message(
+                message_id=uuid.uuid4().hex,
+                correlation_id=instance.name,
+                from_agent=instance.worker.name,
+                to_agent=EVERYONE,
+                message_type="event",
+                kind=InstanceChanged.kind(),
+                content=InstanceChanged(
+                    agent=instance.worker.name,
+                    instance=instance.name,
+                    host=self._where,
+                    engine=self._engine,
+                    step=step,  # type: ignore[arg-type]  # one of two literals of this class
+                    kinds=sorted(instance.worker.kinds()),
+                ).model_dump_json(),
+                timestamp=now,
+                principal=f"agent:{instance.worker.name}",
+            )
+            for instance in self.instances.values()
+        ]
+        await asyncio.wrap_future(self._bus.submit(rows))
