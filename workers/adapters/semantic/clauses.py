@@ -1,0 +1,518 @@
+"""Clauses of a question: what may follow its core, in any order, each read whole or not at all."""
+
+from __future__ import annotations
+
+from copy import copy
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from workers.adapters.semantic.lexicon import GRAINS
+from workers.adapters.semantic.meaning import (
+    GroupAsk,
+    Limit,
+    MeasureAsk,
+    PeriodAsk,
+    RankAsk,
+    RowLimitAsk,
+    TotalLimitAsk,
+    ValueAsk,
+)
+from workers.adapters.semantic.period import read_period
+from workers.adapters.semantic.reader import Reader
+
+TOP = ("highest", "most", "largest", "biggest", "greatest", "top", "best", "maximum")
+BOTTOM = ("lowest", "least", "fewest", "smallest", "bottom", "worst", "minimum")
+_WHO = ("who", "that", "which")
+_HAVE = ("with", "having", "have", "has", "had", "whose", "where", "placed", "made", "generated", "achieved", "recorded")
+_GROUP_BY = ("broken down by", "split by", "grouped by", "group by", "by", "across", "by each")
+_EACH = (
+    "per", "for each", "for every", "in each", "in every", "within each", "of each", "of every", "from each", "from every", "each", "every",
+    "by each", "per each",
+)  # fmt: skip
+_EXCEPT = ("excluding", "except for", "except", "other than", "outside of", "outside", "not in", "not from", "not for", "not by", "not to", "not via", "not")
+_PLACES = ("in", "for", "from", "of", "to", "via", "by", "on", "with", "within", "using", "at", "across", "through")
+_FILLERS = (
+    "are there", "were there", "there are", "there were", "do we have", "did we have", "have we had", "we have", "exist", "in total", "overall",
+    "please", "thanks", "thank you", "for me", "in the data", "in our data", "are available", "available", "were made", "were placed", "was made",
+    "placed", "made", "were recorded", "recorded", "did we make", "did we generate", "did we achieve", "did we record", "was generated", "generated",
+    "did we get", "did we receive", "is there", "altogether", "all together",
+)  # fmt: skip
+
+
+@dataclass
+class Draft:
+    """What has been understood so far; `scope` is the noun the next value is said of."""
+
+    measures: list[MeasureAsk] = field(default_factory=list)
+    entity: GroupAsk | None = None
+    groups: list[GroupAsk] = field(default_factory=list)
+    each: list[GroupAsk] = field(default_factory=list)
+    values: list[ValueAsk] = field(default_factory=list)
+    periods: list[PeriodAsk] = field(default_factory=list)
+    row_limits: list[RowLimitAsk] = field(default_factory=list)
+    total_limits: list[TotalLimitAsk] = field(default_factory=list)
+    rank: RankAsk | None = None
+    rank_measure: MeasureAsk | None = None
+    sort: bool | None = None
+    needs: list[tuple[str, str]] = field(default_factory=list)
+    mentioned: set[str] = field(default_factory=set)
+    scope: str | None = None
+    last_noun: GroupAsk | None = None
+    compare: bool = False
+    predicate_at: tuple[int, int] | None = None
+    trend: bool = False
+    shipped_alone: str | None = None
+    loose: list[str] = field(default_factory=list)
+    counted: bool = False
+
+    def snapshot(self) -> dict[str, Any]:
+        return {name: copy(value) for name, value in vars(self).items()}
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Take back everything a failed try has put in."""
+        vars(self).update({name: copy(value) for name, value in snapshot.items()})
+
+
+class Clauses:
+    """Reads clauses into a draft. Each `_read_*` returns whether it consumed anything."""
+
+    def __init__(self, reader: Reader, draft: Draft) -> None:
+        self.reader = reader
+        self.draft = draft
+
+    def read_all(self) -> None:
+        reader = self.reader
+        while not reader.done:
+            if not self.read_one():
+                raise reader.stuck()
+
+    def read_one(self) -> bool:
+        reader = self.reader
+        start = reader.pos
+        reader.take(", and", "and", ", but", "but", ",")
+        at = reader.pos
+        before = self.draft.snapshot()
+        for read in (
+            self._read_superlative,
+            self._read_limits,
+            self._read_period,
+            self._read_predicate,
+            self._read_except,
+            self._read_rank_measure,
+            self._read_groups,
+            self._read_mention,
+            self._read_value,
+            self._read_sort,
+            self._read_filler,
+        ):
+            if read():
+                return True
+            reader.pos = at
+            self.draft.restore(before)
+        reader.pos = start
+        return False
+
+    # -- nouns and measures ---------------------------------------------------------------------------------------
+
+    def scope_of(self, noun: GroupAsk) -> str | None:
+        owners = self.reader.model.owners
+        if len(noun.dimensions) != 1:
+            return None
+        name = noun.dimensions[0]
+        return name if name in owners.values() else owners.get(name)
+
+    def note_noun(self, noun: GroupAsk) -> None:
+        self.draft.scope = self.scope_of(noun)
+        self.draft.last_noun = noun
+        if self.draft.scope:
+            self.draft.mentioned.add(self.draft.scope)
+
+    def read_adjectives(self) -> list[ValueAsk]:
+        """Values in front of a noun: 'urgent', 'German and French'. They belong to the noun that follows."""
+        reader = self.reader
+        found: list[ValueAsk] = []
+        while True:
+            reader.articles()
+            value = reader.read_values()
+            if value is None:
+                return found
+            found.append(value)
+
+    def read_entity(self) -> GroupAsk | None:
+        """A noun with its adjectives; the adjectives become filters said of it."""
+        reader = self.reader
+        start = reader.pos
+        reader.articles()
+        reader.take("distinct", "different", "unique")
+        adjectives = self.read_adjectives()
+        noun = reader.read_noun()
+        if noun is None:
+            reader.pos = start
+            return None
+        self.note_noun(noun)
+        self.draft.values += [replace(value, owner=self.draft.scope) for value in adjectives]
+        return noun
+
+    def read_count(self) -> MeasureAsk | None:
+        """'number of German customers', 'orders' after a comparison: the count measure of a noun."""
+        start = self.reader.pos
+        noun = self.read_entity()
+        if noun is None:
+            return None
+        counts = [self.reader.model.dimensions[name].count for name in noun.dimensions]
+        names = tuple(name for name in counts if name)
+        if not names:
+            raise self.reader.stuck("I cannot count these.", start)
+        return MeasureAsk(names, self.reader.text(start))
+
+    def read_measure(self, counts: bool = False) -> MeasureAsk | None:
+        """A measure by name, 'number of ...', or 'average ... per ...'; with `counts` a bare plural noun too."""
+        reader = self.reader
+        start = reader.pos
+        reader.articles()
+        if reader.take("average"):
+            return self._read_ratio(start)
+        total = reader.take("total", "overall", "combined", "sum of", "the sum of")
+        reader.articles()
+        sense = reader.sense("measure")
+        if sense:
+            text = reader.terms[reader.pos].text
+            if total and not all(reader.model.measures[name].additive for name in sense.names):
+                raise reader.stuck("A total of this measure has no meaning.")
+            reader.pos += 1
+            ask = MeasureAsk(sense.names, text)
+            self.draft.scope = None
+            self.draft.last_noun = None
+            return self._maybe_of(ask)
+        if reader.take("number of", "count of", "a count of"):
+            ask_count = self.read_count()
+            if ask_count:
+                return ask_count
+        elif counts and (noun := reader.sense("dimension")) and noun.plural or (counts and reader.sense("value")):
+            ask_count = self.read_count()
+            if ask_count:
+                return ask_count
+        reader.pos = start
+        return None
+
+    def _maybe_of(self, ask: MeasureAsk) -> MeasureAsk:
+        """'account balance of suppliers' says which account balance is meant."""
+        if len(ask.names) == 1:
+            return ask
+        reader = self.reader
+        start = reader.pos
+        if reader.take("of", "for"):
+            reader.articles()
+            noun = reader.read_noun()
+            if noun:
+                named = tuple(n for n in ask.names if reader.model.measures[n].about in noun.dimensions)
+                if len(named) == 1:
+                    self.note_noun(noun)
+                    return MeasureAsk(named, ask.text)
+        reader.pos = start
+        return ask
+
+    def _read_ratio(self, start: int) -> MeasureAsk:
+        reader = self.reader
+        reader.take("number of", "total", "count of")
+        sense = reader.sense("measure")
+        names = sense.names if sense else ()
+        if not sense and (noun := reader.sense("dimension")):
+            names = tuple(c for n in noun.names if (c := reader.model.dimensions[n].count))
+        if names:
+            reader.pos += 1
+            if reader.take("per", "for each", "by each"):
+                noun_sense = reader.sense("dimension")
+                for ratio in reader.model.ratios.values():
+                    if noun_sense and ratio.over in names and ratio.per in noun_sense.names:
+                        reader.pos += 1
+                        self.draft.scope = None
+                        self.draft.last_noun = None
+                        return MeasureAsk((ratio.over,), reader.text(start), ratio.by)
+        known = ", ".join(f"average {reader.model.measures[r.over].words[0]} per {reader.model.dimensions[r.per].words[0]}" for r in reader.model.ratios.values())
+        raise reader.stuck(f"An average of that is not defined; I know {known}.", start)
+
+    # -- clauses --------------------------------------------------------------------------------------------------
+
+    def _read_superlative(self) -> bool:
+        """'with the highest sales', 'that placed the most orders': turns a noun into a ranking."""
+        reader, draft = self.reader, self.draft
+        reader.take(*_WHO)
+        if not reader.take(*_HAVE, "by", "in terms of", "generates", "generate"):
+            return False
+        reader.articles()
+        word = reader.take(*TOP, *BOTTOM)
+        if not word:
+            return False
+        if draft.entity is None or draft.rank_measure or draft.total_limits:
+            return False
+        measure = self.read_measure(counts=True)
+        if measure is None:
+            return False
+        descending = word in TOP
+        if draft.rank:
+            if draft.rank.descending != descending:
+                raise reader.stuck("Top and lowest contradict each other.", reader.pos - 1)
+        else:
+            draft.rank = RankAsk(None, descending)
+        draft.rank_measure = measure
+        return True
+
+    def _read_limits(self) -> bool:
+        return self._read_total_limit() or self._read_row_limit()
+
+    def _read_total_limit(self) -> bool:
+        """'with more than 20 orders', 'with sales above 1 million', 'between 5 and 10 orders'."""
+        reader, draft = self.reader, self.draft
+        start = reader.pos
+        reader.take(*_WHO)
+        have = reader.take(*_HAVE, "of")
+        reader.articles()
+        row = self._row_limit_at(have)
+        if row:
+            draft.row_limits.append(row)
+            return True
+        limit = reader.read_limit()
+        if limit:
+            reader.take("in", "of", "units of")
+            measure = self.read_measure(counts=True)
+            if measure and have and have != "of" and draft.entity:
+                draft.total_limits.append(TotalLimitAsk(reader.text(start), measure, limit))
+                return True
+        elif have and draft.entity:
+            measure = self.read_measure()
+            if measure:
+                reader.take("of", "is", "are", "was", "were", "that is", "which is", "that are")
+                limit = reader.read_limit()
+                if limit:
+                    draft.total_limits.append(TotalLimitAsk(reader.text(start), measure, limit))
+                    return True
+        reader.pos = start
+        return False
+
+    def _row_limit_at(self, have: str | None) -> RowLimitAsk | None:
+        """'account balance over 5000' where the attribute is of the noun just said."""
+        reader = self.reader
+        start = reader.pos
+        noun = self.draft.last_noun
+        sense = reader.sense("attribute")
+        if sense and noun:
+            owner = {reader.model.dimensions[name].node for name in noun.dimensions}
+            names = tuple(n for n in sense.names if reader.model.attributes[n].node in owner)
+            if len(names) == 1:
+                reader.pos += 1
+                equals = reader.take("of", "is", "are", "was", "were", "=", "equal to")
+                limit = reader.read_limit()
+                if limit is None and equals and (number := reader.read_number()):
+                    limit = Limit("=", (number.number,), number.percent, number.text)
+                if limit:
+                    return RowLimitAsk(reader.text(start), names, limit)
+        reader.pos = start
+        return None
+
+    def _read_row_limit(self) -> bool:
+        """'orders over 100000': a noun whose amount is understood."""
+        reader, draft = self.reader, self.draft
+        start = reader.pos
+        reader.take(*_WHO)
+        reader.take("are", "is", "were", "was")
+        reader.take("worth", "of", "with")
+        noun = draft.last_noun
+        amounts = [a for n in (noun.dimensions if noun else ()) if (a := reader.model.dimensions[n].amount)]
+        limit = reader.read_limit() if amounts else None
+        if limit is None or limit.percent:
+            reader.pos = start
+            return False
+        reader.take("in value", "in total")
+        draft.row_limits.append(RowLimitAsk(reader.text(start), tuple(amounts), limit))
+        return True
+
+    def _read_period(self) -> bool:
+        period = read_period(self.reader)
+        if period is None:
+            return False
+        self.draft.periods.append(period)
+        if period.conjunction == "versus":
+            self.draft.compare = True
+        return True
+
+    def _read_predicate(self) -> bool:
+        """'comes from', 'are': in a share question, what follows is the part that is asked about."""
+        reader, draft = self.reader, self.draft
+        if draft.predicate_at is not None or not draft.counted:
+            return False
+        if reader.take("comes", "come", "came", "is", "are", "was", "were") is None:
+            return False
+        draft.predicate_at = (len(draft.values), len(draft.periods))
+        draft.scope = None
+        return True
+
+    def _read_except(self) -> bool:
+        reader, draft = self.reader, self.draft
+        reader.take(*_WHO)
+        reader.take("are", "is", "were", "was")
+        said = reader.take(*_EXCEPT)
+        if not said:
+            return False
+        start = reader.pos
+        reader.take("from", "in", "those in", "the")
+        value = reader.read_values()
+        if value is None or value.negated:
+            reader.pos = start
+            return False
+        if value.conjunction == "versus":
+            return False
+        noun = None
+        before = reader.pos
+        noun = reader.read_noun()
+        if noun:
+            if not self.scope_of(noun) and noun.dimensions[0] not in ("order", "line_item"):
+                reader.pos = before
+                noun = None
+        owner = self.scope_of(noun) if noun else draft.scope
+        if said == "not" and not noun and reader.word() in ("orders", "in"):
+            return False
+        draft.values.append(replace(value, negated=True, owner=owner, conjunction=None, text=f"{said} {value.text}"))
+        return True
+
+    def _read_rank_measure(self) -> bool:
+        """'by sales' after 'top 10 customers'."""
+        reader, draft = self.reader, self.draft
+        if draft.rank is None or draft.rank_measure or draft.entity is None:
+            return False
+        if not reader.take("by", "in terms of", "based on", "according to", "ranked by", "sorted by", "ordered by", "in", "for"):
+            return False
+        measure = self.read_measure(counts=True) if reader.word(-1) not in ("in", "for") else self.read_measure()
+        if measure is None:
+            return False
+        draft.rank_measure = measure
+        return True
+
+    def _read_groups(self) -> bool:
+        reader, draft = self.reader, self.draft
+        start = reader.pos
+        adverb = {"annually": "year", "monthly": "month", "quarterly": "quarter", "annual": "year"}.get(reader.word())
+        if adverb:
+            reader.pos += 1
+            draft.groups.append(GroupAsk(reader.text(start), grain=adverb))
+            return True
+        if reader.take("over time"):
+            draft.trend = True
+            return True
+        if reader.take("trend", "trends"):
+            draft.trend = True
+            return True
+        said = reader.take(*_EACH, *_GROUP_BY)
+        if said is None:
+            return False
+        target = draft.each if said in _EACH else draft.groups
+        group = self._read_group()
+        if group is None:
+            return False
+        if group.plural and said == "by" and group.dimensions and reader.model.dimensions[group.dimensions[0]].count and self._value_follows():
+            raise reader.stuck("Say 'by customer' for one row each, or 'of customers in ...' for a filter.", start)
+        target.append(group)
+        while True:
+            before = reader.pos
+            reader.take(",")
+            again = reader.take("and", "then", "by", "per", "and by", "and per", "then by", "and for each", "for each")
+            if reader.pos == before:
+                break
+            more = self._read_group()
+            if more is None:
+                reader.pos = before
+                break
+            if again in ("per", "and per", "for each") and target is draft.groups:
+                target = draft.each
+            target.append(more)
+        draft.scope = None
+        draft.last_noun = None
+        return True
+
+    def _value_follows(self) -> bool:
+        reader = self.reader
+        return reader.word() in _PLACES and any(reader.sense("value", k) for k in (1, 2))
+
+    def _read_group(self) -> GroupAsk | None:
+        reader = self.reader
+        start = reader.pos
+        reader.articles()
+        sense = reader.sense("grain")
+        if sense:
+            reader.pos += 1
+            return GroupAsk(reader.text(start), grain=sense.names[0], date=sense.names[1])
+        if reader.word() in GRAINS:
+            grain = GRAINS[reader.word()]
+            reader.pos += 1
+            return GroupAsk(reader.text(start), grain=grain)
+        noun = reader.read_noun()
+        if noun is None:
+            reader.pos = start
+            return None
+        scope = self.scope_of(noun)
+        if scope:
+            self.draft.mentioned.add(scope)
+        return noun
+
+    def _read_mention(self) -> bool:
+        """'of German customers', 'who placed orders', 'with returned items': a noun that must be there, and its values."""
+        reader, draft = self.reader, self.draft
+        who = reader.take(*_WHO)
+        reader.take("have", "had") if reader.word(1) in ("placed", "ordered", "bought", "purchased", "made") else None
+        verb = reader.take("placed by", "made by", "ordered by", "bought by", "purchased by", "supplied by", "placed", "made", "ordered", "bought", "purchased", "have", "has", "had", "with", *_PLACES)
+        if verb is None:
+            return False
+        if verb in ("placed", "made", "ordered", "bought", "purchased", "have", "has", "had") and not (who or draft.entity or draft.counted):
+            return False
+        rank_before = len(draft.values)
+        start = reader.pos
+        reader.take("at least one")
+        noun = self.read_entity()
+        if noun is None:
+            if verb in ("ordered", "bought", "purchased") and (draft.entity or draft.counted) and "customer" in draft.mentioned:
+                draft.needs.append(("order" if verb == "ordered" else "line_item", verb))
+                draft.scope = None
+                draft.loose.append(verb)
+                return True
+            return False
+        if not noun.plural and not draft.values[rank_before:]:
+            return False
+        if verb in ("have", "has", "had", "with", "placed", "made", "ordered", "bought", "purchased"):
+            draft.loose.append(reader.text(start))
+        draft.needs.append((noun.dimensions[0], noun.text))
+        return True
+
+    def _read_value(self) -> bool:
+        reader, draft = self.reader, self.draft
+        start = reader.pos
+        who = reader.take(*_WHO)
+        be = reader.take("are", "is", "were", "was", "be", "being")
+        verb = reader.take("shipped", "delivered")
+        place = reader.take("shipped by", *_PLACES, "where", "whose", "between") if not verb else reader.take("by", "via", "using", "on", "through")
+        if verb and not place:
+            return False
+        value = reader.read_values()
+        if value is None:
+            return False
+        if place == "between" and value.conjunction != "and":
+            return False
+        if place == "between":
+            value = replace(value, conjunction="versus")
+        if (who or be) and value.conjunction == "versus":
+            return False
+        if verb:
+            draft.shipped_alone = verb
+        if value.conjunction == "versus":
+            draft.compare = True
+        draft.values.append(replace(value, owner=draft.scope, text=reader.text(start)))
+        return True
+
+    def _read_sort(self) -> bool:
+        reader, draft = self.reader, self.draft
+        if reader.take("in descending order", "descending", "desc"):
+            draft.sort = True
+            return True
+        return False
+
+    def _read_filler(self) -> bool:
+        return self.reader.take(*_FILLERS) is not None
