@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING
 from bus.audit import AuditChain
 from bus.base import Bus, Feed
 from bus.client import TailraceClient
+from bus.errors import Untrusted
 from bus.fold import State
 from bus.home import Home
 from bus.keys import Keyring, Signer
 from bus.log.bus import LogBus
 from bus.log.seal import SigningSeal
 from bus.log.table import DeltaLog
+from bus.projections.projector import Projector
+from bus.projections.tables import projections
 from bus.tail import TailFeed
 from bus.trust import SignedTrust
 from config import files
@@ -25,6 +28,7 @@ from config.roles import Roles as ConfiguredRoles
 from config.roles import UnknownUser as UnknownToConfig
 from config.settings import Settings
 from jobs.agents import Agent
+from schemas.envelope import Message
 from schemas.tables import AGENT_MESSAGES, EXECUTIONS, KNOWLEDGE_CHUNKS, KNOWLEDGE_DOCUMENTS, TABLES
 from workers.orchestrator.plans import Plans
 from workers.ports import CouldNotMap, KnowledgeIndex, ResultCatalog, SqlEngine, SqlWriter, UnknownUser
@@ -38,6 +42,9 @@ from workers.runtime.middleware.timing import Timing
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+#: The host that keeps the projections up to date.
+PROJECTING_HOST = "main"
 
 
 class System:
@@ -84,8 +91,27 @@ class System:
         workers = [agent.build(self) for agent in agents]
         bus = self.bus(agents, workers)
         return Host(
-            workers, bus, self.feed(bus, engine), self.trust(bus.table_id), self.clock, self.middlewares, engine=engine
+            workers,
+            bus,
+            self.feed(bus, engine),
+            self.trust(bus.table_id),
+            self.clock,
+            self.middlewares,
+            engine=engine,
+            companions=[self.projector(bus)] if agents[0].host == PROJECTING_HOST else [],
         )
+
+    def projector(self, bus: LogBus) -> Projector:
+        keyring = Keyring.load(self.home.keys)
+
+        def accept(message: Message) -> bool:
+            try:
+                keyring.check(message, bus.table_id, self.settings.env)
+            except Untrusted:
+                return False
+            return True
+
+        return Projector(bus, bus.table, projections(self.log, accept))
 
     def feed(self, bus: Bus, engine: str) -> Feed:
         if engine == "tail":
@@ -103,7 +129,11 @@ class System:
 
     @cached_property
     def roles(self) -> RoleBook:
-        return RoleBook(ConfiguredRoles.load())
+        return RoleBook(ConfiguredRoles.load(self.settings.env))
+
+    @property
+    def users(self) -> Sequence[str]:
+        return self.roles.users
 
     @cached_property
     def semantic(self) -> SqlWriter:
@@ -155,6 +185,10 @@ class RoleBook:
 
     def __init__(self, roles: ConfiguredRoles) -> None:
         self._roles = roles
+
+    @property
+    def users(self) -> Sequence[str]:
+        return sorted(self._roles.users)
 
     def role_of(self, user: str) -> str:
         try:

@@ -38,11 +38,12 @@ async def serve(system: System, agents: Sequence[Agent], engine: str, warm: bool
         await host.stop()
 
 
-def main(names: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    words = list(sys.argv[1:] if arguments is None else arguments)
     settings = Settings.load()
     logging.configure(settings.log_level, json_lines=True)
-    agents = [find(name) for name in (names or sys.argv[1:])]
-    asyncio.run(serve(System(settings), agents, settings.engine))
+    agents = [find(name) for name in words if name != "--cold"]
+    asyncio.run(serve(System(settings), agents, settings.engine, warm="--cold" not in words))
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Tables derived from the log of messages, crash-safe through transaction actions."""
+"""Tables derived from the log: appended by a projector whose position is part of the very commit it describes."""

@@ -8,6 +8,7 @@ import socket
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import structlog
 
@@ -35,6 +36,14 @@ class Instance:
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
 
+class Companion(Protocol):
+    """What runs beside the instances for as long as the host does: the projector."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
 class Host:
     """Runs instances until stopped. `engine` is what the feed is called, for the registry."""
 
@@ -48,7 +57,9 @@ class Host:
         middlewares: Sequence[Middleware],
         engine: str = "tail",
         inbox_capacity: int | None = None,
+        companions: Sequence[Companion] = (),
     ) -> None:
+        self._companions = companions
         self._bus = bus
         self._feed = feed
         self._clock = clock
@@ -70,6 +81,8 @@ class Host:
         for instance in self.instances.values():
             for _ in range(instance.worker.concurrency):
                 instance.tasks.append(asyncio.create_task(self._work(instance)))
+        for companion in self._companions:
+            await asyncio.to_thread(companion.start)
         await self._register("started")
         await asyncio.to_thread(self._feed.start, list(self.instances), self._deliver)
         log.info("host.started", agents=list(self.instances), engine=self._engine)
@@ -93,6 +106,8 @@ class Host:
         await self._register("stopped")
         for instance in self.instances.values():
             await instance.worker.close()
+        for companion in self._companions:
+            await asyncio.to_thread(companion.stop)
         await asyncio.to_thread(self._bus.close)
         log.info("host.stopped", agents=list(self.instances))
 

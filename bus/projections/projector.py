@@ -1,0 +1,150 @@
+"""The projector: follows agent_messages and appends what each projection makes of it, exactly once.
+
+The position is a `txn` action (appId `projector:<table>`, version = source version) in the same commit as the rows: a
+crash before it loses nothing, a crash after it repeats nothing, and of two projectors the slower one finds itself late.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import structlog
+
+from bus.base import Arrival, Bus
+from bus.log import rows as codec
+from bus.log.table import DeltaLog
+from schemas.columns import TableSchema
+from schemas.envelope import Message
+
+log = structlog.get_logger(__name__)
+
+#: Whether a row's signature holds: what an auditor queries must not contain what nobody signed.
+Accept = Callable[[Message], bool]
+#: A message -> a row of the projection, or None when it is not part of it.
+Project = Callable[[Message], Mapping[str, Any] | None]
+
+
+class Projection:
+    """One derived table and its position."""
+
+    def __init__(self, table: DeltaLog, project: Project, accept: Accept = lambda _: True) -> None:
+        self.table = table
+        self._project = project
+        self._accept = accept
+        self.app_id = f"projector:{table.schema.name}"
+        self._head = -1
+
+    def position(self) -> int:
+        """Source version up to which this table holds everything; -1 before the first row."""
+        from deltalake import DeltaTable
+
+        opened = DeltaTable(str(self.table.path))
+        self._head = opened.version()
+        version = opened.transaction_version(self.app_id)
+        return self._follow(-1 if version is None else int(version))
+
+    def append(self, messages: Sequence[Message], upto: int, known: int) -> int:
+        """Add what these messages make, unless another projector did; returns the position reached."""
+        position = known
+        while position < upto:
+            # Whatever another projector committed meanwhile is in the table: only what is above it is still ours to add.
+            fresh = [m for m in messages if m.log_version > position]
+            projected = [row for m in fresh if (row := self._project(m)) is not None and self._accept(m)]
+            rows = _rows(self.table.schema, projected)
+            put = self.table.put(self._head + 1, rows, txns={self.app_id: upto})
+            if put.won:
+                self._head += 1
+                return upto
+            position = self._follow(position)
+        return position
+
+    def _follow(self, position: int) -> int:
+        while (entry := self.table.entry(self._head + 1)) is not None:
+            self._head += 1
+            position = max(position, entry.txns.get(self.app_id, -1))
+        return position
+
+
+class Projector:
+    """Runs in a thread of a host, beside its bus. One is enough; two do no harm."""
+
+    def __init__(self, bus: Bus, source: DeltaLog, projections: Sequence[Projection], pause_s: float = 0.05) -> None:
+        self._bus = bus
+        self._source = source
+        self._projections = projections
+        self._pause = pause_s
+        self._arrived: list[Arrival] = []
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._positions: dict[str, int] = {}
+        self._thread = threading.Thread(target=self._run, name="projector", daemon=True)
+        self._leave: Callable[[], None] = lambda: None
+
+    def start(self) -> None:
+        self._leave = self._bus.subscribe(self._listen)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Project what has come so far, then stop. Idempotent."""
+        self._leave()
+        self._stopping.set()
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _listen(self, arrival: Arrival) -> None:
+        self._arrived.append(arrival)
+        self._wake.set()
+
+    def _run(self) -> None:
+        try:
+            self._catch_up()
+            while not self._stopping.is_set():
+                self._wake.wait()
+                # A short pause makes one commit out of many: a projection may lag, but must not cost what the log costs.
+                self._stopping.wait(self._pause)
+                self._wake.clear()
+                self._project_arrivals()
+            self._project_arrivals()
+        except Exception:
+            log.exception("projector.failed")
+
+    def _catch_up(self) -> None:
+        """Everything between each table's position and now, by one scan of the log."""
+        upto = self._bus.catch_up()
+        self._positions = {p.app_id: p.position() for p in self._projections}
+        if min(self._positions.values()) >= upto:
+            return
+        from bus.fold import valid_rows
+
+        found, _ = self._source.scan()
+        self._append([m for m in valid_rows(codec.from_arrow(found)) if m.log_version <= upto], upto)
+
+    def _project_arrivals(self) -> None:
+        arrivals, self._arrived = self._arrived, []
+        if arrivals:
+            self._append([row for arrival in arrivals for row in arrival.rows], arrivals[-1].version)
+
+    def _append(self, messages: Sequence[Message], upto: int) -> None:
+        for projection in self._projections:
+            known = self._positions[projection.app_id]
+            if known < upto:
+                self._positions[projection.app_id] = projection.append(messages, upto, known)
+
+
+def _rows(schema: TableSchema, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    columns = [pa.array([row.get(field.name) for row in rows], type=field.type) for field in schema.file_schema]
+    return pa.Table.from_arrays(columns, schema=schema.file_schema)
+
+
+def payload_of(message: Message) -> dict[str, Any]:
+    """The content as an object; empty for a content that is none (such a row is quarantined by its addressee)."""
+    try:
+        content = json.loads(message.content)
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}

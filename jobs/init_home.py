@@ -1,0 +1,78 @@
+"""Makes a home: keys, tables, the TPC-H sample as Delta tables, the sample knowledge. What is there is kept."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from bus.keys import create_keys
+from jobs.agents import AGENTS
+from jobs.bootstrap import System
+from schemas.envelope import USER
+from schemas.tables import KNOWLEDGE_CHUNKS, KNOWLEDGE_DOCUMENTS, TABLES
+from workers.runtime.clock import micros
+
+Say = Callable[[str], None]
+
+#: Schema of the sample's business tables.
+SAMPLE = "tpch"
+
+
+class InitFailed(RuntimeError):
+    """A step of `tailrace init` failed; what was made so far is kept, and a second try goes on from there."""
+
+
+def initialise(system: System, say: Say, scale: float = 0.01) -> None:
+    """Idempotent. `scale`: TPC-H scale factor, 1 is about a gigabyte of text."""
+    home = system.home
+    for folder in (home.tables, home.warehouse, home.checkpoints, home.logs, home.run):
+        folder.mkdir(parents=True, exist_ok=True)
+    say("keys")
+    create_keys(home.keys, _holders(system), micros(system.clock.now()))
+    for name in TABLES:
+        say(f"table {name}")
+        system.log(name).create()
+    say("knowledge")
+    _ingest(system)
+    if not all((home.warehouse / SAMPLE / table).exists() for table in SAMPLE_TABLES):
+        say(f"sample data: TPC-H at scale {scale:g}")
+        load_sample(home.warehouse / SAMPLE, scale)
+
+
+def _holders(system: System) -> dict[str, list[str]]:
+    """Key id -> whom it speaks for: one key a host, one a person."""
+    holders: dict[str, list[str]] = {}
+    for agent in AGENTS:
+        holders.setdefault(f"host-{agent.host}", []).append(agent.name)
+    for user in system.users:
+        holders[f"user-{user}"] = [USER + user]
+    return holders
+
+
+def _ingest(system: System) -> None:
+    from config import files
+    from workers.adapters.knowledge.store import KnowledgeStore
+
+    store = KnowledgeStore(system.log(KNOWLEDGE_DOCUMENTS.name), system.log(KNOWLEDGE_CHUNKS.name))
+    store.ingest([(name.removesuffix(".md"), files.text(f"knowledge/{name}")) for name in files.names("knowledge")])
+
+
+SAMPLE_TABLES = ("customer", "lineitem", "nation", "orders", "part", "partsupp", "region", "supplier")
+
+
+def load_sample(schema: Path, scale: float) -> None:
+    """TPC-H tables as Delta tables below `schema`. Raises InitFailed."""
+    import pyarrow.parquet as pq
+    from deltalake import write_deltalake
+
+    generator = Path(sys.executable).with_name("tpchgen-cli")
+    with tempfile.TemporaryDirectory() as scratch:
+        command = [str(generator), "parquet", "-s", f"{scale:g}", f"--output-dir={scratch}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise InitFailed(f"{generator.name} failed: {done.stderr.strip()[-500:]}")
+        for table in SAMPLE_TABLES:
+            write_deltalake(str(schema / table), pq.read_table(Path(scratch) / f"{table}.parquet"), mode="ignore")

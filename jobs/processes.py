@@ -1,0 +1,116 @@
+"""Hosts as child processes: start what is missing, wait until it is ready, stop what was started."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from jobs.agents import HOSTS, agents_of
+from jobs.bootstrap import System
+from jobs.liveness import Running, running
+
+Say = Callable[[str], None]
+
+#: Seconds a host gets to drain before it is killed.
+PATIENCE_S = 25.0
+
+
+class HostFailed(RuntimeError):
+    """A host ended, or was not ready in time; the message ends with the last lines of its log."""
+
+
+@dataclass(frozen=True)
+class Child:
+    """A host this process started."""
+
+    host: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
+class Processes:
+    """The hosts of a home. As a context manager it stops what it started."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self.children: list[Child] = []
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    def running(self) -> dict[str, Running]:
+        return running(self._system.home)
+
+    def missing_hosts(self) -> list[str]:
+        """Hosts of which at least one agent runs nowhere on this machine."""
+        there = self.running()
+        return [host for host in HOSTS if any(agent.name not in there for agent in agents_of(host))]
+
+    def start(self, hosts: Sequence[str], engine: str, warm: bool = True) -> list[Child]:
+        """Start these hosts; each runs the agents of it that run nowhere yet. `warm=False`: Spark only when it is needed."""
+        there = self.running()
+        started = []
+        for host in hosts:
+            names = [agent.short for agent in agents_of(host) if agent.name not in there]
+            if names:
+                started.append(self._spawn(host, names, engine, warm))
+        self.children += started
+        return started
+
+    def _spawn(self, host: str, names: Sequence[str], engine: str, warm: bool) -> Child:
+        home = self._system.home
+        home.logs.mkdir(parents=True, exist_ok=True)
+        log = home.logs / f"{host}.log"
+        environment = os.environ | {"TAILRACE_HOME": str(home.root), "TAILRACE_ENGINE": engine}
+        command = [sys.executable, "-m", "jobs.run_worker", *names, *([] if warm else ["--cold"])]
+        with open(log, "ab") as file:
+            # A session of its own: Ctrl-C in the terminal reaches the parent, which then lets its hosts drain.
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment, start_new_session=True
+            )
+        return Child(host, process, log)
+
+    def wait_ready(self, timeout: float = 120.0, say: Say = lambda _: None) -> None:
+        """Until every agent of the started hosts is warmed up. Raises HostFailed."""
+        deadline = time.monotonic() + timeout
+        waiting = {agent.name for child in self.children for agent in agents_of(child.host)}
+        while waiting:
+            for child in self.children:
+                if child.process.poll() is not None:
+                    raise HostFailed(f"host {child.host} ended with code {child.process.returncode}:\n{_last_lines(child.log)}")
+            ready = {name for name, one in self.running().items() if one.ready and name in waiting}
+            for name in sorted(ready):
+                say(name)
+            waiting -= ready
+            if waiting and time.monotonic() > deadline:
+                logs = "\n".join(_last_lines(child.log) for child in self.children)
+                raise HostFailed(f"not ready after {timeout:g} s: {', '.join(sorted(waiting))}\n{logs}")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Let all drain at once; kill who does not. Idempotent."""
+        for child in self.children:
+            if child.process.poll() is None:
+                child.process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + PATIENCE_S
+        for child in self.children:
+            try:
+                child.process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                os.killpg(child.process.pid, signal.SIGKILL)
+                child.process.wait()
+        self.children.clear()
+
+
+def _last_lines(log: Path, count: int = 15) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-count:]) if log.exists() else "(no log)"
