@@ -1,0 +1,120 @@
+"""The sandboxed process: gives up every right it does not need, starts Spark, and serves one request at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+# Imported before the restriction: afterwards the folder above the home may not be listed, so nothing new is found in it.
+import bus  # noqa: F401
+from workers.adapters.sandbox import landlock, protocol
+from workers.ports import PortError, StatementFailed
+
+if TYPE_CHECKING:
+    from workers.adapters.sandbox.executor import Executor
+
+#: What may be written below the home, besides the scratch folder.
+WAREHOUSE = "warehouse"
+
+
+def main() -> None:
+    settings = json.loads(sys.argv[1])
+    answers = _own_output()
+    try:
+        abi = restrict(Path(settings["home"]), Path(settings["scratch"])) if settings["protect"] else 0
+    except OSError as error:
+        answers.write(protocol.encode({"error": "failed", "reason": f"the sandbox could not be closed: {error}"}))
+        raise SystemExit(1) from error
+    answers.write(protocol.encode({"ready": True, "abi": abi}))
+    Child(settings, answers).serve()
+
+
+def restrict(home: Path, scratch: Path) -> int:
+    """Everything outside of the home is readable, the lakehouse and the scratch folder writable; the rest of the home is gone.
+
+    What the home's folders really are counts, so keys that are kept elsewhere through a link are out of reach as well.
+    """
+    warehouse = Path(os.path.realpath(home / WAREHOUSE))
+    closed = [home, *(entry for entry in home.iterdir() if entry.name != WAREHOUSE)]
+    for path in closed[1:]:
+        if warehouse.is_relative_to(os.path.realpath(path)):
+            raise PermissionError(f"{warehouse} lies inside {path}")
+    rules = landlock.rules_around(closed)
+    rules += [landlock.Rule(str(folder), landlock.WRITE) for folder in (warehouse, scratch)]
+    rules += [landlock.Rule(device, landlock.DEVICE) for device in landlock.DEVICES]
+    return landlock.restrict(rules)
+
+
+def _own_output() -> Any:
+    """Standard output for answers alone: whatever a library or the JVM prints goes to standard error."""
+    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    return answers
+
+
+class Child:
+    def __init__(self, settings: dict[str, Any], answers: Any) -> None:
+        self._settings = settings
+        self._answers = answers
+        self._requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._executor: Executor | None = None
+
+    def serve(self) -> None:
+        threading.Thread(target=self._listen, name="requests", daemon=True).start()
+        while True:
+            request = json.loads(self._requests.get())
+            number = request["id"]
+            try:
+                answer = {"id": number, "answer": self._answer(request)}
+            except PortError as error:
+                answer = {"id": number, **protocol.error_document(error)}
+            except Exception as error:  # the parent must hear of it, and of nothing else
+                answer = {
+                    "id": number,
+                    **protocol.error_document(StatementFailed(f"{type(error).__name__}: {error}"[:500])),
+                }
+            self._answers.write(protocol.encode(answer))
+
+    def _answer(self, request: dict[str, Any]) -> Any:
+        executor = self._started()
+        match request["ask"]:
+            case "warm":
+                return executor.warm()
+            case "dry_run":
+                return executor.dry_run(request["sql"], request["target"])
+            case "run":
+                writing = protocol.encode({"id": request["id"], "writing": True})
+                return executor.run(
+                    request["sql"],
+                    request["target"],
+                    request["grant_id"],
+                    request["row_limit"],
+                    request["digest"],
+                    lambda: self._answers.write(writing),
+                )
+        raise StatementFailed(f"{request['ask']!r} is no request of this engine")
+
+    def _started(self) -> Executor:
+        if self._executor is None:
+            # Spark is imported inside the restriction, so that all it does on import is held to it as well.
+            from workers.adapters.sandbox.start import start_executor
+
+            self._executor = start_executor(self._settings)
+        return self._executor
+
+    def _listen(self) -> None:
+        """Requests come in here, also while Spark works: the end of the input means that nobody waits for us any more."""
+        with os.fdopen(os.dup(0), "rb") as requests:
+            for line in requests:
+                self._requests.put(line)
+        os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,246 @@
+"""The engine: a sandboxed child process with Spark, started on demand, asked one thing at a time, and replaced when it fails."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+import workers
+from workers.adapters.sandbox import history, landlock, protocol
+from workers.adapters.sandbox.names import target_path
+from workers.ports import DryRun, Executed, OutcomeUnknown, Rows, StatementFailed
+
+log = structlog.get_logger(__name__)
+
+#: The sample's business tables, and where results go. Bare table names mean the first.
+SCHEMAS = ("tpch", "results")
+
+#: What the child needs to know of our environment. Everything else, tokens above all, stays here.
+_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "JAVA_HOME", "TAILRACE_JARS", "SPARK_LOCAL_IP")
+
+#: Seconds that a killed process may take to be gone.
+_GONE_WITHIN_S = 10.0
+
+
+class SparkSandbox:
+    """`SqlEngine` over a child process that can read the lakehouse and neither keys nor bus tables.
+
+    `protection` is `landlock`, or `none` where the kernel has no Landlock: then only the guard over the plan protects.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        python: str = sys.executable,
+        timeout_s: float = 300.0,
+        schemas: Sequence[str] = SCHEMAS,
+        cores: int = 2,
+        memory: str = "1g",
+    ) -> None:
+        self._home = Path(os.path.realpath(home))
+        self._python = python
+        self._timeout_s = timeout_s
+        self._schemas = tuple(schemas)
+        self._cores = cores
+        self._memory = memory
+        self._lock = asyncio.Lock()
+        self._process: asyncio.subprocess.Process | None = None
+        self._scratch: Path | None = None
+        self._said: deque[str] = deque(maxlen=40)
+        self._listener: asyncio.Task[None] | None = None
+        self._asked = 0
+        self.protection = "landlock" if landlock.available() else "none"
+
+    async def warm(self) -> None:
+        """Start Spark and load what a first request needs."""
+        async with self._lock:
+            await self._ask("warm")
+
+    async def dry_run(self, sql: str, target: str | None) -> DryRun:
+        began = time.perf_counter()
+        async with self._lock:
+            answer = await self._ask("dry_run", sql=sql, target=target)
+        return DryRun(
+            statement_class=answer["statement_class"],
+            columns=tuple(answer["columns"]),
+            table_versions=answer["table_versions"],
+            plan=answer["plan"],
+            digest=answer["digest"],
+            elapsed_ms=(time.perf_counter() - began) * 1000,
+        )
+
+    async def run(
+        self, sql: str, target: str | None, grant_id: str, row_limit: int, digest: str | None = None
+    ) -> Executed:
+        """With `digest`, the child refuses to run what is not the approved dry run, at the moment it runs it."""
+        began = time.perf_counter()
+        asked = {"sql": sql, "target": target, "grant_id": grant_id, "row_limit": row_limit, "digest": digest}
+        async with self._lock:
+            answer = await self._ask("run", **asked)
+        return Executed(
+            result=Rows(tuple(answer["columns"]), tuple(tuple(row) for row in answer["rows"]), answer["truncated"]),
+            row_count=answer["row_count"],
+            table=answer["table"],
+            table_version=answer["table_version"],
+            elapsed_ms=(time.perf_counter() - began) * 1000,
+        )
+
+    def outcome_of(self, grant_id: str, target: str) -> history.Outcome | None:
+        """What a grant left in the lakehouse, read without Spark. After OutcomeUnknown, None proves that nothing was written."""
+        path = target_path(self._home / "warehouse", target, self._schemas)
+        return history.outcome_at(path, target, grant_id)
+
+    async def close(self) -> None:
+        async with self._lock:
+            await self._end()
+
+    # --- asking ------------------------------------------------------------------------------------------------------
+
+    async def _ask(self, what: str, **arguments: Any) -> Any:
+        writing = False
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                process = await self._started()
+                self._asked += 1
+                process.stdin.write(protocol.encode({"id": self._asked, "ask": what, **arguments}))
+                await process.stdin.drain()
+                while True:
+                    document = await self._heard(process)
+                    if document.get("id") != self._asked:
+                        raise EOFError("it answered another question")
+                    if "writing" not in document:
+                        break
+                    writing = True
+        except TimeoutError:
+            await self._end()
+            raise _lost(writing, f"it took longer than {self._timeout_s:g} s and was stopped") from None
+        except (EOFError, ConnectionError, ValueError) as error:
+            await self._end()
+            raise _lost(writing, f"the engine's process ended: {self._last_words(error)}") from error
+        except asyncio.CancelledError:
+            # Whoever asked has gone; an effect must not go on behind their back.
+            await self._end()
+            raise
+        if "error" in document:
+            raise protocol.error_from(document)
+        return document["answer"]
+
+    async def _heard(self, process: asyncio.subprocess.Process) -> dict[str, Any]:
+        line = await process.stdout.readline()
+        if not line.endswith(b"\n"):
+            raise EOFError("no answer")
+        return json.loads(line)
+
+    # --- the child's life ----------------------------------------------------------------------------------------------
+
+    async def _started(self) -> asyncio.subprocess.Process:
+        if self._process is not None and self._process.returncode is None:
+            return self._process
+        await self._end()
+        if self.protection == "none":
+            log.warning(
+                "sandbox.unprotected",
+                unprotected=[str(self._home / name) for name in ("keys", "tables")],
+                reason="this system has no Landlock: only the check of each statement's plan keeps SQL away from them",
+                remedy="run the execution process on Linux 5.13 or later, or as a user who cannot read these folders",
+            )
+        (self._home / "warehouse").mkdir(parents=True, exist_ok=True)
+        self._scratch = Path(tempfile.mkdtemp(prefix="scratch-", dir=self._home))
+        settings = {
+            "home": str(self._home),
+            "scratch": str(self._scratch),
+            "schemas": self._schemas,
+            "cores": self._cores,
+            "memory": self._memory,
+            "protect": self.protection == "landlock",
+        }
+        self._process = await asyncio.create_subprocess_exec(
+            self._python, "-m", f"{__package__}.child", json.dumps(settings),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            env=self._environment(self._scratch), cwd=self._scratch, limit=protocol.LONGEST_LINE, start_new_session=True,
+        )  # fmt: skip
+        self._listener = asyncio.create_task(self._listen(self._process.stderr))
+        hello = await self._heard(self._process)
+        if "error" in hello:
+            raise EOFError(hello["reason"])
+        log.info("sandbox.started", protection=self.protection, abi=hello["abi"], pid=self._process.pid)
+        return self._process
+
+    def _environment(self, scratch: Path) -> dict[str, str]:
+        environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+        return environment | {
+            "HOME": str(scratch),
+            "TMPDIR": str(scratch),
+            "PYTHONPATH": str(Path(workers.__path__[0]).parent),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+
+    async def _listen(self, stderr: asyncio.StreamReader) -> None:
+        while line := await stderr.readline():
+            text = line.decode(errors="replace").rstrip()
+            self._said.append(text)
+            log.debug("sandbox.said", text=text)
+
+    def _last_words(self, error: Exception) -> str:
+        return str(self._said[-1]) if self._said else str(error)
+
+    async def _end(self) -> None:
+        """Kill the child and its JVM, and return when neither can write any more."""
+        process, self._process = self._process, None
+        if process is not None:
+            await asyncio.shield(self._kill(process))
+        if self._listener is not None:
+            self._listener.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._listener
+            self._listener = None
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            self._scratch = None
+
+    async def _kill(self, process: asyncio.subprocess.Process) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+        process.stdin.close()
+        deadline = time.monotonic() + _GONE_WITHIN_S
+        while _group_lives(process.pid) and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+        process._transport.close()
+
+
+def _lost(writing: bool, reason: str) -> Exception:
+    """Before the write began nothing can have changed; after it, only the table's log knows."""
+    return OutcomeUnknown(reason) if writing else StatementFailed(reason)
+
+
+def _group_lives(group: int) -> bool:
+    """Whether any process of the group can still do something; a zombie that nobody collects cannot."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    if not sys.platform.startswith("linux"):
+        return True
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                state, _, its_group = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
+                if int(its_group) == group and state not in "ZX":
+                    return True
+    return False
