@@ -31,6 +31,7 @@ def _orchestrator(system: System) -> Worker:
     from workers.adapters.rules.intents import RuleIntents
     from workers.orchestrator.agent import OrchestratorAgent
 
+    _ = system.semantic  # read now, not at the first question
     return OrchestratorAgent(system.plans, RuleIntents(system.is_data), system.roles)
 
 

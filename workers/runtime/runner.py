@@ -129,14 +129,14 @@ class Runner:
         """Receipt and outputs in one commit, the receipt first. Superseded: another instance was faster; ours are dropped."""
         handling = uuid.uuid4().hex
         conversation = self._bus.conversation(message.correlation_id) or [message]
-        rows = [self._receipt(message, receipt, handling)]
+        rows = [self._receipt(message, receipt, handling, conversation[0].principal)]
         rows += [self._row(message, out, str(place), handling, conversation) for place, out in enumerate(outputs)]
         try:
             await asyncio.wrap_future(self._bus.submit(rows))
         except Superseded as error:
             structlog.get_logger(__name__).info("handling.superseded", key=error.key)
 
-    def _receipt(self, message: Message, receipt: Receipt, handling: str) -> Message:
+    def _receipt(self, message: Message, receipt: Receipt, handling: str, principal: str | None) -> Message:
         return Message(
             message_id=handling,
             correlation_id=message.correlation_id,
@@ -147,7 +147,7 @@ class Runner:
             kind=Receipt.kind(),
             content=receipt.model_dump_json(),
             timestamp=micros(self._clock.now()),
-            principal=message.principal,
+            principal=principal,
             handling_id=handling,
         )
 
