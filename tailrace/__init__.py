@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bus.client import TailraceClient
     from schemas.payloads import Payload
-    from tailrace.local import local
+    from tailrace.embedded import local
     from workers.runtime.base import Context, Outgoing, Received, Worker, audit, event, reply, request
 
 _HOME = {
     "TailraceClient": "bus.client",
     "Payload": "schemas.payloads",
-    "local": "tailrace.local",
+    "local": "tailrace.embedded",
     "Context": "workers.runtime.base",
     "Outgoing": "workers.runtime.base",
     "Received": "workers.runtime.base",
