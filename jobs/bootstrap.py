@@ -119,7 +119,7 @@ class System:
         from bus.streaming.feed import StreamingFeed
 
         checkpoints = self.home.checkpoints / f"host-{os.getpid()}"
-        return StreamingFeed(bus, self.home.table(AGENT_MESSAGES.name), checkpoints, _streaming_session)
+        return StreamingFeed(bus, self.home.table(AGENT_MESSAGES.name), checkpoints, streaming_session)
 
     # --- what agents ask for -----------------------------------------------------------------------------------------
 
@@ -200,7 +200,7 @@ class RoleBook:
         return self._roles.allows(user_or_role, permission)
 
 
-def _streaming_session() -> SparkSession:
+def streaming_session() -> SparkSession:
     from bus.streaming.session import spark_session
 
     return spark_session(

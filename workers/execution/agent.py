@@ -59,7 +59,14 @@ class ExecutionAgent(Worker):
         except StatementFailed as error:
             return _failed(message.sender, "dry_run.failed", "execution.dry_run", str(error))
         return [
-            audit("dry_run.done", "done", digest=found.digest, tables=dict(found.table_versions), target=asked.target),
+            audit(
+                "dry_run.done",
+                "done",
+                digest=found.digest,
+                tables=dict(found.table_versions),
+                target=asked.target,
+                engine_ms=round(found.elapsed_ms),
+            ),
             reply(
                 message,
                 CodeDryRun(
@@ -81,8 +88,7 @@ class ExecutionAgent(Worker):
             claim = context.claims.get(run.grant.grant_id)
             if claim is not None and claim.causation_id != message.message.message_id:
                 raise GrantRefused("grant.used", f"grant {run.grant.grant_id} was used already")
-            if claim is None:
-                await self._check_dry_run(run)
+            checked_ms = await self._check_dry_run(run) if claim is None else 0.0
         except GrantRefused as error:
             return _refused(run.reply_to, "grant.refused", error.rule, error.reason, grant=run.grant.grant_id)
         except StatementRefused as error:
@@ -96,17 +102,18 @@ class ExecutionAgent(Worker):
             return _refused(
                 run.reply_to, "grant.refused", "grant.used", f"grant {run.grant.grant_id} was used already"
             )
-        return await self._effect(run)
+        return await self._effect(run, checked_ms)
 
-    async def _check_dry_run(self, run: RunCode) -> None:
-        """What was approved is what would run now: same code, same tables, same plan."""
+    async def _check_dry_run(self, run: RunCode) -> float:
+        """What was approved is what would run now: same code, same tables, same plan. Returns the engine's milliseconds."""
         now: DryRun = await self._engine.dry_run(run.code.text, run.grant.target)
         if now.digest != run.grant.dry_run_digest:
             moved = sorted(t for t, v in now.table_versions.items() if run.grant.table_versions.get(t) != v)
             what = f"these tables have changed: {', '.join(moved)}" if moved else "the plan has changed"
             raise GrantRefused("grant.dry_run_changed", f"since the dry run that was approved, {what}; ask again")
+        return now.elapsed_ms
 
-    async def _effect(self, run: RunCode) -> list[Outgoing]:
+    async def _effect(self, run: RunCode, checked_ms: float) -> list[Outgoing]:
         grant = run.grant
         try:
             done = await self._engine.run(run.code.text, grant.target, grant.grant_id, self._row_limit)
@@ -117,9 +124,9 @@ class ExecutionAgent(Worker):
                 event(_settled(run, "failed", reason=str(error))),
                 *_failed(run.reply_to, "execution.failed", "execution.failed", str(error), grant=grant.grant_id),
             ]
-        return self._done(run, done)
+        return self._done(run, done, checked_ms + done.elapsed_ms)
 
-    def _done(self, run: RunCode, done: Executed) -> list[Outgoing]:
+    def _done(self, run: RunCode, done: Executed, engine_ms: float) -> list[Outgoing]:
         grant = run.grant
         outcome = CodeRun(
             grant_id=grant.grant_id,
@@ -136,7 +143,13 @@ class ExecutionAgent(Worker):
             requester=grant.requester,
             approved_by=grant.approved_by,
         )
-        facts = {"grant": grant.grant_id, "table": done.table, "table_version": done.table_version, "rows": done.row_count}
+        facts = {
+            "grant": grant.grant_id,
+            "table": done.table,
+            "table_version": done.table_version,
+            "rows": done.row_count,
+            "engine_ms": round(engine_ms),
+        }
         return [
             event(_settled(run, "done", row_count=done.row_count, table_version=done.table_version)),
             audit("execution.done", "done", rule=grant.rule, **facts),

@@ -1,0 +1,1 @@
+"""What `tailrace bench` measures: always against something else in the same run, medians, ratios."""

@@ -1,0 +1,36 @@
+"""All measurements of one run, in their order."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from config.settings import Settings
+from jobs.bench import appends, hops, pipeline
+from jobs.bench.table import Measurements
+from jobs.bootstrap import System
+from jobs.init_home import initialise
+
+#: Part -> what it measures, for the command line.
+PARTS = {"append": "one message a commit", "hop": "between two processes", "pipeline": "five agents", "idle": "nothing to do"}
+
+
+def run(parts: list[str], say: Callable[[str], None]) -> Measurements:
+    """In a home of its own, which is gone afterwards."""
+    out = Measurements()
+    with tempfile.TemporaryDirectory(prefix="tailrace-bench-") as folder:
+        scratch = Path(folder)
+        if "append" in parts:
+            appends.measure(scratch, say, out)
+        if "hop" in parts:
+            hops.measure(scratch, say, out)
+        if "pipeline" in parts or "idle" in parts:
+            system = System(Settings.load(home=str(scratch / "home")))
+            say("a home with the sample data")
+            initialise(system, lambda _: None)
+            if "idle" in parts:
+                pipeline.measure_idle(system, say, out)
+            if "pipeline" in parts:
+                pipeline.measure(system, say, out)
+    return out

@@ -1,0 +1,49 @@
+"""A measurement and the table of them."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing measured. Times in milliseconds. `target` and `met` when a goal was set for it."""
+
+    what: str
+    p50: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+    count: int | None = None
+    value: str = ""
+    target: str = ""
+    met: bool | None = None
+
+
+@dataclass
+class Measurements:
+    rows: list[Row] = field(default_factory=list)
+
+    def times(self, what: str, milliseconds: Sequence[float]) -> float:
+        """Add a distribution; returns its median."""
+        ordered = sorted(milliseconds)
+        median = statistics.median(ordered)
+        self.rows.append(
+            Row(what, median, _quantile(ordered, 0.95), _quantile(ordered, 0.99), len(ordered))
+        )
+        return median
+
+    def ratio(self, what: str, value: float, target: str, met: bool) -> None:
+        self.rows.append(Row(what, value=f"{value:.1f} x" if value < 100 else f"{value:.0f} x", target=target, met=met))
+
+    def figure(self, what: str, value: str, target: str = "", met: bool | None = None) -> None:
+        self.rows.append(Row(what, value=value, target=target, met=met))
+
+    def document(self) -> list[dict[str, Any]]:
+        return [asdict(row) for row in self.rows]
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
