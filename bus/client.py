@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from bus.audit import AuditChain
 from bus.base import Arrival, Bus
 from bus.errors import TimedOut
 from bus.home import Home
-from bus.keys import Signer
-from bus.log.bus import LogBus
+from bus.keys import Keyring, Signer
+from bus.log.bus import Accept, LogBus, accept_all
 from bus.log.seal import SigningSeal
 from bus.log.table import DeltaLog
-from bus.audit import AuditChain
 from schemas.envelope import USER, Message
 from schemas.payloads import Payload
 from schemas.tables import AGENT_MESSAGES
@@ -39,12 +41,17 @@ class TailraceClient:
     ) -> None:
         self.user = user
         self._now = now_micros
-        self._bus = bus or _open(Home(Path(home)), user, environment)
+        self._accept: Accept = accept_all
+        if bus is None:
+            bus, self._accept = _open(Home(Path(home)), user, environment)
+        self._bus = bus
 
     def __enter__(self) -> TailraceClient:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -88,26 +95,25 @@ class TailraceClient:
         """The response to a message sent earlier, perhaps by another client. Raises TimedOut."""
         with self.listen() as arrivals:
             for row in self._bus.conversation(message.correlation_id):
-                if is_response(row, message.message_id):
+                if is_response(row, message.message_id) and self._accept(row):
                     return row
             return arrivals.response_to(message.message_id, timeout)
 
     def listen(self) -> Arrivals:
         """What is committed from now on; a context manager."""
-        return Arrivals(self._bus)
+        return Arrivals(self._bus, self._accept)
 
     def conversation(self, correlation_id: str) -> list[Message]:
         """Valid messages so far, in log order, without receipts."""
-        return self._bus.conversation(correlation_id)
+        return [row for row in self._bus.conversation(correlation_id) if self._accept(row)]
 
 
 class Arrivals:
-    """Rows as they come in, between `__enter__` and `__exit__`."""
+    """Rows as they come in, between `__enter__` and `__exit__`; only those whose signature holds are given out."""
 
-    def __init__(self, bus: Bus) -> None:
-        import threading
-
+    def __init__(self, bus: Bus, accept: Accept = accept_all) -> None:
         self._bus = bus
+        self._accept = accept
         self._rows: list[Message] = []
         self._came = threading.Condition()
 
@@ -128,7 +134,7 @@ class Arrivals:
         deadline = time.monotonic() + timeout
         with self._came:
             while True:
-                found = [row for row in self._rows if row.correlation_id == correlation_id]
+                found = [r for r in self._rows if r.correlation_id == correlation_id and self._accept(r)]
                 self._rows.clear()
                 left = deadline - time.monotonic()
                 if found or left <= 0:
@@ -140,7 +146,7 @@ class Arrivals:
         with self._came:
             while True:
                 for row in self._rows:
-                    if is_response(row, message_id):
+                    if is_response(row, message_id) and self._accept(row):
                         return row
                 self._rows.clear()
                 left = deadline - time.monotonic()
@@ -156,7 +162,10 @@ def is_response(row: Message, message_id: str) -> bool:
     return row.message_type == "response" and row.causation_id == message_id
 
 
-def _open(home: Home, user: str, environment: str) -> LogBus:
+def _open(home: Home, user: str, environment: str) -> tuple[LogBus, Accept]:
     table = DeltaLog(home.table(AGENT_MESSAGES.name), AGENT_MESSAGES)
-    signer = Signer.load(home.keys, [USER + user], table.check(), environment)
-    return LogBus(table, seal=SigningSeal(signer, AuditChain(f"client-{uuid.uuid4().hex[:8]}")), follow_only=True)
+    table_id = table.check()
+    signer = Signer.load(home.keys, [USER + user], table_id, environment)
+    accept = partial(Keyring.load(home.keys).accepts, table_id=table_id, environment=environment)
+    seal = SigningSeal(signer, AuditChain(f"client-{uuid.uuid4().hex[:8]}"))
+    return LogBus(table, seal=seal, follow_only=True, accept=accept), accept

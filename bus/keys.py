@@ -50,13 +50,22 @@ class Keyring:
             root.verify(base64.b64decode(document["signature"]), document["keys"].encode())
         except (InvalidSignature, KeyError) as error:
             raise Untrusted(
-                "keys.keyring", f"{folder}/keyring.json was not signed by the root key; restore it, or run `tailrace init` anew"
+                "keys.keyring",
+                f"{folder}/keyring.json was not signed by the root key; restore it, or run `tailrace init` anew",
             ) from error
         return cls([TrustedKey(**{**one, "subjects": tuple(one["subjects"])}) for one in json.loads(document["keys"])])
 
     def subjects(self) -> set[str]:
         """Everybody a key speaks for."""
         return {subject for key in self.keys.values() for subject in key.subjects}
+
+    def accepts(self, message: Message, table_id: str, environment: str) -> bool:
+        """Whether `check` would pass."""
+        try:
+            self.check(message, table_id, environment)
+        except Untrusted:
+            return False
+        return True
 
     def check(self, message: Message, table_id: str, environment: str) -> TrustedKey:
         """The key that signed this row, for this sender, at its time. Raises Untrusted naming the rule."""
@@ -77,7 +86,9 @@ class Keyring:
                 message.signed_bytes(table_id, environment, key.key_id),
             )
         except (InvalidSignature, ValueError) as error:
-            raise Untrusted("signature.invalid", f"the row from {message.from_agent} was altered, or signed elsewhere") from error
+            raise Untrusted(
+                "signature.invalid", f"the row from {message.from_agent} was altered, or signed elsewhere"
+            ) from error
         return key
 
 
@@ -136,7 +147,13 @@ def create_keys(folder: Path, holders: dict[str, Sequence[str]], now: int) -> No
         pair = Ed25519PrivateKey.generate()
         _write_private(private / f"{key_id}.pem", pair)
         keys.append(
-            {"key_id": key_id, "public": _public_text(pair), "subjects": list(subjects), "valid_from": now, "valid_until": None}
+            {
+                "key_id": key_id,
+                "public": _public_text(pair),
+                "subjects": list(subjects),
+                "valid_from": now,
+                "valid_until": None,
+            }
         )
     text = json.dumps(keys)
     signature = base64.b64encode(root.sign(text.encode())).decode()

@@ -51,11 +51,13 @@ def verify(system: System) -> AuditReport:
     report = AuditReport()
     keyring = Keyring.load(system.home.keys)
     _positions(messages, report)
-    quarantined = {m.causation_id for m in messages if m.kind == "Receipt" and payload_of(m).get("outcome") == "rejected"}
+    quarantined = {
+        m.causation_id for m in messages if m.kind == "Receipt" and payload_of(m).get("outcome") == "rejected"
+    }
     signed = _signatures(messages, keyring, table_id, system.settings.env, quarantined, report)
     _principals(signed, quarantined, report)
     _chains([m for m in signed if is_audit(m)], table_id, system.settings.env, report)
-    _receipts(messages, report)
+    _receipts(signed, report)
     _grants(signed, system, report)
     _projections(signed, system.log, report)
     return report
@@ -69,11 +71,20 @@ def _positions(messages: Sequence[Message], report: AuditReport) -> None:
     for version, seqs in commits.items():
         report.checked["commits"] += 1
         if sorted(seqs) != list(range(len(seqs))):
-            report.add("log.sequence", f"version {version}", f"its rows are numbered {sorted(seqs)}: one is missing or was added")
+            report.add(
+                "log.sequence",
+                f"version {version}",
+                f"its rows are numbered {sorted(seqs)}: one is missing or was added",
+            )
 
 
 def _signatures(
-    messages: Sequence[Message], keyring: Keyring, table_id: str, environment: str, quarantined: set[str | None], report: AuditReport
+    messages: Sequence[Message],
+    keyring: Keyring,
+    table_id: str,
+    environment: str,
+    quarantined: set[str | None],
+    report: AuditReport,
 ) -> list[Message]:
     """Rows that hold. One that does not is a problem, unless its addressee rejected it and said so."""
     holding = []
@@ -106,7 +117,11 @@ def _principals(signed: Sequence[Message], quarantined: set[str | None], report:
             else:
                 holds = message.principal == root.principal
             if not holds and message.message_id not in quarantined:
-                report.add("principal.changed", _where(message), f"it acts for {message.principal}, the root for {root.principal}")
+                report.add(
+                    "principal.changed",
+                    _where(message),
+                    f"it acts for {message.principal}, the root for {root.principal}",
+                )
 
 
 def _chains(facts: Sequence[Message], table_id: str, environment: str, report: AuditReport) -> None:
@@ -121,7 +136,11 @@ def _chains(facts: Sequence[Message], table_id: str, environment: str, report: A
         expected, previous = 1, GENESIS
         for sequence, message in links:
             if sequence != expected:
-                report.add("audit.sequence", f"chain {writer}", f"fact {expected} is missing or out of order: {sequence} stands there")
+                report.add(
+                    "audit.sequence",
+                    f"chain {writer}",
+                    f"fact {expected} is missing or out of order: {sequence} stands there",
+                )
             elif payload_of(message).get("previous") != previous:
                 report.add("audit.chain", f"chain {writer}, fact {sequence}", "it does not name the fact before it")
             expected, previous = sequence + 1, fact_hash(message, table_id, environment)
@@ -134,7 +153,11 @@ def _receipts(messages: Sequence[Message], report: AuditReport) -> None:
         if message.message_type == "receipt":
             report.checked["receipts"] += 1
             if message.message_id not in counting:
-                report.add("receipt.second", _where(message), f"{message.causation_id} had a receipt by {message.from_agent} already")
+                report.add(
+                    "receipt.second",
+                    _where(message),
+                    f"{message.causation_id} had a receipt by {message.from_agent} already",
+                )
 
 
 def _grants(signed: Sequence[Message], system: System, report: AuditReport) -> None:
@@ -171,7 +194,9 @@ def _grants(signed: Sequence[Message], system: System, report: AuditReport) -> N
             report.checked["executions"] += 1
             claims[grant_id] += 1
         elif claims[grant_id] == 0:
-            report.add("execution.without_claim", _where(message), f"grant {grant_id} has an outcome and no claim before it")
+            report.add(
+                "execution.without_claim", _where(message), f"grant {grant_id} has an outcome and no claim before it"
+            )
     for grant_id, count in claims.items():
         if count > 1:
             report.add("execution.twice", f"grant {grant_id}", f"it was claimed {count} times")

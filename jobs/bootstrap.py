@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bus.audit import AuditChain
 from bus.base import Bus, Feed
 from bus.client import TailraceClient
-from bus.errors import Untrusted
 from bus.fold import State
 from bus.home import Home
 from bus.keys import Keyring, Signer
@@ -64,16 +63,24 @@ class System:
     def bus(self, agents: Sequence[Agent], workers: Sequence[Worker]) -> LogBus:
         """A bus that signs for these agents and nobody else."""
         table = self.log(AGENT_MESSAGES.name)
-        names = [agent.name for agent in agents]
-        signer = Signer.load(self.home.keys, names, table.check(), self.settings.env)
+        table_id = table.check()
+        signer = Signer.load(self.home.keys, [agent.name for agent in agents], table_id, self.settings.env)
         chain = AuditChain(f"{agents[0].host}-{uuid.uuid4().hex[:8]}")
         subscriptions = {w.name: frozenset(p.kind() for p in w.subscribes) for w in workers}
         return LogBus(
-            table, seal=SigningSeal(signer, chain), state=State(subscriptions), linger_ms=self.settings.linger_ms
+            table,
+            seal=SigningSeal(signer, chain),
+            state=State(subscriptions),
+            linger_ms=self.settings.linger_ms,
+            accept=self.accept(table_id),
         )
 
     def client(self, user: str) -> TailraceClient:
         return TailraceClient(self.home.root, user=user, environment=self.settings.env)
+
+    def accept(self, table_id: str) -> Callable[[Message], bool]:
+        """Whether a row is signed by whom it names."""
+        return partial(Keyring.load(self.home.keys).accepts, table_id=table_id, environment=self.settings.env)
 
     def trust(self, table_id: str) -> SignedTrust:
         return SignedTrust(Keyring.load(self.home.keys), table_id, self.settings.env)
@@ -102,16 +109,7 @@ class System:
         )
 
     def projector(self, bus: LogBus) -> Projector:
-        keyring = Keyring.load(self.home.keys)
-
-        def accept(message: Message) -> bool:
-            try:
-                keyring.check(message, bus.table_id, self.settings.env)
-            except Untrusted:
-                return False
-            return True
-
-        return Projector(bus, bus.table, projections(self.log, accept))
+        return Projector(bus, bus.table, projections(self.log, self.accept(bus.table_id)))
 
     def feed(self, bus: Bus, engine: str) -> Feed:
         if engine == "tail":

@@ -36,7 +36,7 @@ class Presence:
 
     def __enter__(self) -> Presence:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(self._path, "a+")  # noqa: SIM115  (held open as long as the lock is)
+        self._file = open(self._path, "a+")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -47,7 +47,9 @@ class Presence:
         self._write()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._file.truncate(0)
         self._file.close()
 

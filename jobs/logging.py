@@ -10,7 +10,9 @@ import structlog
 
 def configure(level: str = "INFO", json_lines: bool = False) -> None:
     """`level` by name. JSON lines for log files and services, words for a terminal."""
-    renderer = structlog.processors.JSONRenderer() if json_lines else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    renderer = (
+        structlog.processors.JSONRenderer() if json_lines else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

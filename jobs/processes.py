@@ -45,7 +45,9 @@ class Processes:
     def __enter__(self) -> Processes:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     def running(self) -> dict[str, Running]:
@@ -87,7 +89,9 @@ class Processes:
         while waiting:
             for child in self.children:
                 if child.process.poll() is not None:
-                    raise HostFailed(f"host {child.host} ended with code {child.process.returncode}:\n{_last_lines(child.log)}")
+                    raise HostFailed(
+                        f"host {child.host} ended with code {child.process.returncode}:\n{_last_lines(child.log)}"
+                    )
             ready = {name for name, one in self.running().items() if one.ready and name in waiting}
             for name in sorted(ready):
                 say(name)

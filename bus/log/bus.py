@@ -23,6 +23,15 @@ from schemas.envelope import MAX_CONTENT, Message
 
 log = structlog.get_logger(__name__)
 
+#: Whether a row's signature holds.
+Accept = Callable[[Message], bool]
+
+
+def accept_all(_: Message) -> bool:
+    """For tables without signatures."""
+    return True
+
+
 #: Messages one commit carries at most.
 COMMIT_LIMIT = 5_000
 
@@ -36,7 +45,8 @@ class _Submission:
 class LogBus:
     """A bus whose state follows the log. One writer thread (group commit) and one tail thread share `_lock`.
 
-    `follow_only`: starts at the head without the history, for clients that need no open set.
+    `follow_only`: starts at the head without the history, for clients that need no open set. `accept`: whether a row's
+    signature holds; a receipt or claim that nobody signed must not decide anything.
     """
 
     def __init__(
@@ -47,12 +57,14 @@ class LogBus:
         state: State | None = None,
         follow_only: bool = False,
         linger_ms: float = 0.0,
+        accept: Accept = accept_all,
     ) -> None:
         self.table = table
         self.table_id = table.check()
         self.state = state or State()
         self._seal = seal or NoSeal()
         self._linger = linger_ms / 1000
+        self._accept = accept
         self._lock = threading.RLock()
         self._listeners: list[Listener] = []
         self._submissions: queue.SimpleQueue[_Submission | None] = queue.SimpleQueue()
@@ -72,7 +84,9 @@ class LogBus:
         for message in messages:
             if len(message.content) > MAX_CONTENT or len(message.content.encode()) > MAX_CONTENT:
                 done.set_exception(
-                    ContentTooLarge(f"{message.kind} holds {len(message.content)} characters; the limit is {MAX_CONTENT} bytes")
+                    ContentTooLarge(
+                        f"{message.kind} holds {len(message.content)} characters; the limit is {MAX_CONTENT} bytes"
+                    )
                 )
                 return done
         if self._stopping.is_set():
@@ -102,7 +116,8 @@ class LogBus:
     def catch_up(self) -> int:
         with self._lock:
             while (entry := self.table.entry(self._head + 1)) is not None:
-                self._fold(entry.version, codec.from_arrow(self.table.read(entry), entry.version), own=False)
+                rows = codec.from_arrow(self.table.read(entry), entry.version)
+                self._fold(entry.version, self._deciding(rows), own=False)
             return self._head
 
     def close(self) -> None:
@@ -119,9 +134,13 @@ class LogBus:
 
     def _load(self) -> int:
         found, version = self.table.scan()
-        self.state.load(codec.from_arrow(found))
+        self.state.load(self._deciding(codec.from_arrow(found)))
         self.state.version = version
         return version
+
+    def _deciding(self, rows: list[Message]) -> list[Message]:
+        """Without the receipts and claims that are not signed by whom they name: to the fold they never were."""
+        return [row for row in rows if decision_key(row) is None or self._accept(row)]
 
     def _fold(self, version: int, messages: Sequence[Message], own: bool) -> None:
         valid = self.state.absorb(messages)

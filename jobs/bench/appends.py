@@ -42,11 +42,15 @@ def measure(scratch: Path, say: Say, out: Measurements, count: int = 200, slow_c
             f"append one message, durability={durability}", _ours(scratch / durability, durability, count)
         )
     say("append, write_deltalake")
-    medians["deltalake"] = out.times("append one message, write_deltalake", _deltalake(scratch / "deltalake", slow_count * 2))
+    medians["deltalake"] = out.times(
+        "append one message, write_deltalake", _deltalake(scratch / "deltalake", slow_count * 2)
+    )
     say("append, Spark")
     medians["spark"] = out.times("append one message, Spark", _spark(scratch / "spark", slow_count))
     ours = medians["os"]
-    out.ratio("write_deltalake / os append", medians["deltalake"] / ours, "at least 10 x", medians["deltalake"] >= 10 * ours)
+    out.ratio(
+        "write_deltalake / os append", medians["deltalake"] / ours, "at least 10 x", medians["deltalake"] >= 10 * ours
+    )
     out.ratio("Spark append / os append", medians["spark"] / ours, "at least 100 x", medians["spark"] >= 100 * ours)
 
 

@@ -11,6 +11,7 @@ from bus.log.bus import LogBus
 from bus.log.table import DeltaLog
 from bus.tail import TailFeed
 from bus.trust import TrustEverybody
+from jobs import logging
 from schemas.payloads import Payload
 from schemas.tables import AGENT_MESSAGES
 from workers.runtime.base import Context, Outgoing, Received, Worker, reply
@@ -35,6 +36,7 @@ class Echo(Worker):
 
 async def serve(path: Path, engine: str) -> None:
     """Until standard input is closed."""
+    logging.configure("WARNING")
     bus = LogBus(DeltaLog(path, AGENT_MESSAGES))
     if engine == "tail":
         feed = TailFeed(bus)

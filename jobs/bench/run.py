@@ -13,7 +13,12 @@ from jobs.bootstrap import System
 from jobs.init_home import initialise
 
 #: Part -> what it measures, for the command line.
-PARTS = {"append": "one message a commit", "hop": "between two processes", "pipeline": "five agents", "idle": "nothing to do"}
+PARTS = {
+    "append": "one message a commit",
+    "hop": "between two processes",
+    "pipeline": "five agents",
+    "idle": "nothing to do",
+}
 
 
 def run(parts: list[str], say: Callable[[str], None]) -> Measurements:

@@ -30,9 +30,7 @@ class Measurements:
         """Add a distribution; returns its median."""
         ordered = sorted(milliseconds)
         median = statistics.median(ordered)
-        self.rows.append(
-            Row(what, median, _quantile(ordered, 0.95), _quantile(ordered, 0.99), len(ordered))
-        )
+        self.rows.append(Row(what, median, _quantile(ordered, 0.95), _quantile(ordered, 0.99), len(ordered)))
         return median
 
     def ratio(self, what: str, value: float, target: str, met: bool) -> None:
