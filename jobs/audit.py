@@ -9,7 +9,7 @@ from typing import Any
 
 from bus.audit import GENESIS, fact_hash, is_audit
 from bus.errors import Untrusted
-from bus.fold import valid_rows
+from bus.fold import decision_key, valid_rows
 from bus.keys import Keyring
 from bus.log import rows as codec
 from bus.log.table import DeltaLog
@@ -57,9 +57,12 @@ def verify(system: System) -> AuditReport:
     signed = _signatures(messages, keyring, table_id, system.settings.env, quarantined, report)
     _principals(signed, quarantined, report)
     _chains([m for m in signed if is_audit(m)], table_id, system.settings.env, report)
-    _receipts(signed, report)
+    # What the bus itself folds: a receipt or claim that nobody signed decides nothing.
+    holding = {m.position for m in signed}
+    valid = valid_rows(m for m in messages if decision_key(m) is None or m.position in holding)
+    _receipts(signed, {m.position for m in valid}, report)
     _grants(signed, system, report)
-    _projections(signed, system.log, report)
+    _projections([m for m in valid if m.position in holding], system.log, report)
     return report
 
 
@@ -146,18 +149,14 @@ def _chains(facts: Sequence[Message], table_id: str, environment: str, report: A
             expected, previous = sequence + 1, fact_hash(message, table_id, environment)
 
 
-def _receipts(messages: Sequence[Message], report: AuditReport) -> None:
+def _receipts(signed: Sequence[Message], counting: set[tuple[int, int]], report: AuditReport) -> None:
     """At most one receipt counts; none may stand in the log that does not."""
-    counting = {m.message_id for m in valid_rows(messages)}
-    for message in messages:
+    for message in signed:
         if message.message_type == "receipt":
             report.checked["receipts"] += 1
-            if message.message_id not in counting:
-                report.add(
-                    "receipt.second",
-                    _where(message),
-                    f"{message.causation_id} had a receipt by {message.from_agent} already",
-                )
+            if message.position not in counting:
+                what = f"{message.causation_id} had a receipt by {message.from_agent} already, or is not in the log"
+                report.add("receipt.second", _where(message), what)
 
 
 def _grants(signed: Sequence[Message], system: System, report: AuditReport) -> None:
@@ -202,9 +201,8 @@ def _grants(signed: Sequence[Message], system: System, report: AuditReport) -> N
             report.add("execution.twice", f"grant {grant_id}", f"it was claimed {count} times")
 
 
-def _projections(signed: Sequence[Message], open_log: Any, report: AuditReport) -> None:
+def _projections(valid: Sequence[Message], open_log: Any, report: AuditReport) -> None:
     """What was decided is in the projections, and nothing else is: up to the position each of them says it has."""
-    valid = valid_rows(signed)
     for schema, project in PROJECTIONS:
         table: DeltaLog = open_log(schema.name)
         found, upto = _projected(table, f"projector:{schema.name}")
