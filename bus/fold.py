@@ -2,7 +2,8 @@
 
 The rules, in one place:
 - a message id counts once: a second row with it is a replay and ignored;
-- a receipt counts if its message is open for that agent; the first in (log_version, seq) wins;
+- a receipt counts if its message is open for that agent; the first in (log_version, seq) wins. Who subscribes to an
+  event is known for this state's own agents only: of anybody else, the first receipt for an event counts;
 - a row with a handling_id is valid only if that receipt counts, and it stands in the receipt's own commit;
 - a claim counts once per grant.
 """
@@ -14,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import Any
 
 from schemas.envelope import EVERYONE, Message, is_user
 
@@ -53,15 +55,21 @@ def grant_of(message: Message) -> str:
 
 @dataclass
 class State:
-    """The open set and the decisions, as of `version`. `subscriptions` maps an agent to the event kinds it gets."""
+    """The open set and the decisions, as of `version`. `subscriptions` maps an agent to the event kinds it gets.
+
+    `partial`: begun in the middle of the log, so that a message may be older than anything known here.
+    """
 
     subscriptions: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    partial: bool = False
     version: int = -1
     open: dict[OpenKey, Message] = field(default_factory=dict)
     claims: dict[str, Message] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._seen: OrderedDict[str, int] = OrderedDict()
+        #: message id -> its kind if it was for whoever subscribes, else None
+        self._seen: OrderedDict[str, str | None] = OrderedDict()
+        self._receipted: OrderedDict[OpenKey, None] = OrderedDict()
         self._conversations: OrderedDict[str, list[Message]] = OrderedDict()
         self._evicted = False
 
@@ -70,11 +78,22 @@ class State:
     def decided(self, message: Message) -> str | None:
         """The key this row would decide, if it's taken already; None: the row may be committed."""
         if message.message_type == "receipt":
-            if (message.causation_id or "", message.from_agent) not in self.open:
-                return receipt_key(message.causation_id or "", message.from_agent)
+            key = (message.causation_id or "", message.from_agent)
+            if key not in self.open and not self._first_of_a_stranger(key):
+                return receipt_key(*key)
         elif (key := decision_key(message)) is not None and grant_of(message) in self.claims:
             return key
         return None
+
+    def _first_of_a_stranger(self, key: OpenKey) -> bool:
+        """Whether this is the first receipt for an event, or for a row before our time, by an agent that is not ours."""
+        message_id, agent = key
+        if key in self._receipted:
+            return False
+        if message_id not in self._seen:
+            return self.partial
+        kind = self._seen[message_id]
+        return kind is not None and kind not in self.subscriptions.get(agent, ())
 
     # --- the fold --------------------------------------------------------------------------------------------------
 
@@ -94,7 +113,9 @@ class State:
         if self.decided(row) is not None:
             return False
         if row.message_type == "receipt":
-            self.open.pop((row.causation_id or "", row.from_agent))
+            key = (row.causation_id or "", row.from_agent)
+            if self.open.pop(key, None) is None:
+                _bounded(self._receipted, key, None)
             counting.add(row.handling_id or row.message_id)
         elif row.handling_id is not None and row.handling_id not in counting:
             return False
@@ -114,9 +135,7 @@ class State:
         return [agent for agent, kinds in self.subscriptions.items() if row.kind in kinds]
 
     def _remember(self, row: Message) -> None:
-        self._seen[row.message_id] = row.timestamp
-        while len(self._seen) > DEDUP_LIMIT:
-            self._seen.popitem(last=False)
+        _bounded(self._seen, row.message_id, row.kind if row.to_agent == EVERYONE else None)
         if row.message_type == "receipt":
             return
         self._conversations.setdefault(row.correlation_id, []).append(row)
@@ -134,7 +153,9 @@ class State:
     # --- reading ---------------------------------------------------------------------------------------------------
 
     def conversation(self, correlation_id: str) -> list[Message] | None:
-        """Valid messages of a conversation in log order (no receipts); None when it may have been forgotten."""
+        """Valid messages of a conversation in log order (no receipts); None when some may be unknown or forgotten."""
+        if self.partial:
+            return None
         found = self._conversations.get(correlation_id)
         if found is None:
             return None if self._evicted else []
@@ -150,26 +171,14 @@ class State:
 
 def valid_rows(rows: Iterable[Message]) -> list[Message]:
     """All valid rows of a whole history (or of whole conversations), receipts included, in log order."""
-    ordered = sorted(rows, key=lambda row: row.position)
-    subscribers: dict[str, set[str]] = {}
-    for row in ordered:  # whoever wrote a receipt for an event was subscribed to it
-        if row.message_type == "receipt":
-            subscribers.setdefault(row.causation_id or "", set()).add(row.from_agent)
-    state = _History(subscribers)
+    state = State()
     valid: list[Message] = []
-    for _, commit in groupby(ordered, key=lambda row: row.log_version):
+    for _, commit in groupby(sorted(rows, key=lambda row: row.position), key=lambda row: row.log_version):
         valid.extend(state.absorb(commit))
     return valid
 
 
-class _History(State):
-    """A state that learns subscriptions from the receipts there are."""
-
-    def __init__(self, subscribers: Mapping[str, set[str]]) -> None:
-        super().__init__()
-        self._subscribers = subscribers
-
-    def addressees(self, row: Message) -> list[str]:
-        if row.to_agent == EVERYONE and row.message_type != "receipt":
-            return sorted(self._subscribers.get(row.message_id, ()))
-        return super().addressees(row)
+def _bounded(remembered: OrderedDict[Any, Any], key: Any, value: Any) -> None:
+    remembered[key] = value
+    while len(remembered) > DEDUP_LIMIT:
+        remembered.popitem(last=False)

@@ -61,7 +61,7 @@ class LogBus:
     ) -> None:
         self.table = table
         self.table_id = table.check()
-        self.state = state or State()
+        self.state = state or State(partial=follow_only)
         self._seal = seal or NoSeal()
         self._linger = linger_ms / 1000
         self._accept = accept
