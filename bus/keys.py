@@ -6,7 +6,7 @@ import base64
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
@@ -133,29 +133,30 @@ def _read_private(path: Path, subject: str) -> Ed25519PrivateKey:
 
 
 def create_keys(folder: Path, holders: dict[str, Sequence[str]], now: int) -> None:
-    """Make the root key, one pair a holder (key id -> subjects), and the signed keyring; what exists is kept."""
-    if (folder / "keyring.json").exists():
-        return
+    """Make the root key, one pair a holder (key id -> subjects), and the signed keyring. What exists is kept.
+
+    Called again with new holders it adds their keys, which needs the root's private key. Raises MissingKey or Untrusted.
+    """
     private = folder / "private"
-    private.mkdir(parents=True, exist_ok=True)
-    os.chmod(folder, 0o700)
-    root = Ed25519PrivateKey.generate()
-    _write_private(private / "root.pem", root)
-    (folder / "root.pub").write_text(_public_text(root))
-    keys = []
-    for key_id, subjects in holders.items():
+    if (folder / "keyring.json").exists():
+        known = [asdict(key) for key in Keyring.load(folder).keys.values()]
+        missing = {key_id: subjects for key_id, subjects in holders.items() if key_id not in {k["key_id"] for k in known}}
+        if not missing:
+            return
+        root = _read_private(private / "root.pem", "the root")
+    else:
+        private.mkdir(parents=True, exist_ok=True)
+        os.chmod(folder, 0o700)
+        known, missing = [], dict(holders)
+        root = Ed25519PrivateKey.generate()
+        _write_private(private / "root.pem", root)
+        (folder / "root.pub").write_text(_public_text(root))
+    for key_id, subjects in missing.items():
         pair = Ed25519PrivateKey.generate()
         _write_private(private / f"{key_id}.pem", pair)
-        keys.append(
-            {
-                "key_id": key_id,
-                "public": _public_text(pair),
-                "subjects": list(subjects),
-                "valid_from": now,
-                "valid_until": None,
-            }
-        )
-    text = json.dumps(keys)
+        key = TrustedKey(key_id, _public_text(pair), tuple(subjects), valid_from=now)
+        known.append(asdict(key))
+    text = json.dumps(known)
     signature = base64.b64encode(root.sign(text.encode())).decode()
     scratch = folder / "keyring.json.new"
     scratch.write_text(json.dumps({"keys": text, "signature": signature}, indent=2))

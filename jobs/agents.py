@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from workers.runtime.base import Worker
@@ -77,8 +78,32 @@ def agents_of(host: str) -> list[Agent]:
 
 
 def find(name: str) -> Agent:
-    """By name on the bus or on the command line. Raises KeyError with what there is."""
+    """By name on the bus, by name on the command line, or `module:Class` for an agent of one's own. Raises UnknownAgent."""
+    if ":" in name:
+        return own_agent(name)
     for agent in AGENTS:
         if name.lower() in (agent.name.lower(), agent.short):
             return agent
-    raise KeyError(f"there is no agent {name}; there are {', '.join(a.short for a in AGENTS)}")
+    known = ", ".join(agent.short for agent in AGENTS)
+    raise UnknownAgent(f"there is no agent {name}; there are {known}, and `module:Class` names one of your own")
+
+
+class UnknownAgent(LookupError):
+    """No agent by that name, or nothing at that place that is a Worker."""
+
+
+def own_agent(place: str) -> Agent:
+    """An agent that somebody else wrote: its class is called without arguments, in a host of its own name."""
+    module, _, name = place.partition(":")
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UnknownAgent(f"{place} cannot be imported: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Worker)):
+        raise UnknownAgent(f"{place} is no subclass of tailrace.Worker")
+    return Agent(found.name, place, f"own-{found.name}", lambda _: found())
+
+
+def key_of(agent: Agent) -> str:
+    """Id of the key that signs for it: one a host."""
+    return f"host-{agent.host}"

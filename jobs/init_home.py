@@ -5,11 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bus.keys import create_keys
-from jobs.agents import AGENTS
+from jobs.agents import AGENTS, key_of, own_agent
 from jobs.bootstrap import System
 from schemas.envelope import USER
 from schemas.tables import KNOWLEDGE_CHUNKS, KNOWLEDGE_DOCUMENTS, TABLES
@@ -25,13 +25,16 @@ class InitFailed(RuntimeError):
     """A step of `tailrace init` failed; what was made so far is kept, and a second try goes on from there."""
 
 
-def initialise(system: System, say: Say, scale: float = 0.01) -> None:
-    """Idempotent. `scale`: TPC-H scale factor, 1 is about a gigabyte of text."""
+def initialise(system: System, say: Say, scale: float = 0.01, own_agents: Sequence[str] = ()) -> None:
+    """Idempotent. `scale`: TPC-H scale factor, 1 is about a gigabyte of text.
+
+    `own_agents`: `module:Class` of agents that get a key beside those that are there.
+    """
     home = system.home
     for folder in (home.tables, home.warehouse, home.checkpoints, home.logs, home.run):
         folder.mkdir(parents=True, exist_ok=True)
     say("keys")
-    create_keys(home.keys, _holders(system), micros(system.clock.now()))
+    create_keys(home.keys, _holders(system, own_agents), micros(system.clock.now()))
     for name in TABLES:
         say(f"table {name}")
         system.log(name).create()
@@ -42,11 +45,11 @@ def initialise(system: System, say: Say, scale: float = 0.01) -> None:
         load_sample(home.warehouse / SAMPLE, scale)
 
 
-def _holders(system: System) -> dict[str, list[str]]:
+def _holders(system: System, own_agents: Sequence[str]) -> dict[str, list[str]]:
     """Key id -> whom it speaks for: one key a host, one a person."""
     holders: dict[str, list[str]] = {}
-    for agent in AGENTS:
-        holders.setdefault(f"host-{agent.host}", []).append(agent.name)
+    for agent in (*AGENTS, *map(own_agent, own_agents)):
+        holders.setdefault(key_of(agent), []).append(agent.name)
     for user in system.users:
         holders[f"user-{user}"] = [USER + user]
     return holders
