@@ -28,9 +28,23 @@ def text(name: str) -> str:
 def yaml(name: str) -> Any:
     """The parsed YAML. Raises ConfigError with file, line and problem."""
     try:
-        return _yaml.safe_load(text(name))
+        return _yaml.load(text(name), _StrictLoader)
     except _yaml.YAMLError as error:
-        raise ConfigError(f"{name} is not YAML: {error}") from error
+        raise ConfigError(f"{where(name)} is not YAML: {error}") from error
+
+
+def exists(name: str) -> bool:
+    """Whether `text` would find it."""
+    override = _override()
+    if override is not None and (override / name).is_file():
+        return True
+    return resources.files("config").joinpath(*name.split("/")).is_file()
+
+
+def where(name: str) -> str:
+    """The file that `text` reads, for messages."""
+    override = _override()
+    return str(override / name) if override is not None and (override / name).is_file() else f"config/{name}"
 
 
 def names(folder: str) -> list[str]:
@@ -45,3 +59,16 @@ def names(folder: str) -> list[str]:
 def _override() -> Path | None:
     folder = os.environ.get("TAILRACE_CONFIG")
     return Path(folder) if folder else None
+
+
+class _StrictLoader(_yaml.SafeLoader):
+    """YAML that refuses a repeated key: the second would silently replace the first, a role for example."""
+
+    def construct_mapping(self, node: _yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise _yaml.constructor.ConstructorError(None, None, f"{key!r} is there twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)

@@ -30,10 +30,12 @@ EVERYTHING = "*"
 
 
 class UnknownUser(LookupError):
-    """Nobody has given this user a role."""
+    """Nobody has given this user a role. Remedy: add the user to the file that the message names."""
 
 
 class Role(BaseModel):
+    """What a role is for and what it may do; it inherits from no other."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     description: str
@@ -41,11 +43,14 @@ class Role(BaseModel):
 
 
 class Roles:
-    """Roles by name, and the users that have them."""
+    """Roles by name, and the users that have them. `users_file` is where a user is added; errors name it."""
 
-    def __init__(self, roles: Mapping[str, Role], users: Mapping[str, str]) -> None:
+    def __init__(
+        self, roles: Mapping[str, Role], users: Mapping[str, str], users_file: str = "config/users.yaml"
+    ) -> None:
         self.roles = dict(roles)
         self.users = dict(users)
+        self.users_file = users_file
 
     @classmethod
     def load(cls, env: str = "dev") -> Roles:
@@ -58,19 +63,31 @@ class Roles:
         for name, role in roles.items():
             unknown = role.permissions - PERMISSIONS - {EVERYTHING}
             if unknown:
-                raise ConfigError(f"rbac_roles.yaml: role {name} names {', '.join(sorted(unknown))}, which is no permission")
-        users = files.yaml(f"users.{env}.yaml")["users"]
+                raise ConfigError(
+                    f"rbac_roles.yaml: role {name} names {', '.join(sorted(unknown))}, which is no permission; "
+                    f"permissions are {', '.join(sorted(PERMISSIONS))}"
+                )
+        users_file = f"users.{env}.yaml"
+        document = files.yaml(users_file)
+        users = document.get("users") if isinstance(document, dict) else None
+        if not isinstance(users, dict):
+            raise ConfigError(f"{users_file}: expected the key `users` with a role for each name")
         for user, role_name in users.items():
             if role_name not in roles:
-                raise ConfigError(f"users.{env}.yaml: {user} has the role {role_name}, which is not in rbac_roles.yaml")
-        return cls(roles, users)
+                raise ConfigError(f"{users_file}: {user} has the role {role_name}, which is not in rbac_roles.yaml")
+            if user in roles:
+                raise ConfigError(f"{users_file}: {user} has the name of a role, and would be taken for it")
+        return cls(roles, users, files.where(users_file))
 
     def role_of(self, user: str) -> str:
+        """Raises UnknownUser."""
         try:
             return self.users[user]
         except KeyError:
             known = ", ".join(sorted(self.users))
-            raise UnknownUser(f"{user or 'nobody'} has no role; users are {known}. An admin adds users to users.yaml.") from None
+            raise UnknownUser(
+                f"{user or 'nobody'} has no role; users are {known}. Users are added in {self.users_file}."
+            ) from None
 
     def allows(self, user_or_role: str, permission: str) -> bool:
         """By the user's role, or by the role itself; False for unknown ones."""

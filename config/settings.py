@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from typing import Any, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from dotenv import dotenv_values
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from config import files
 from config.files import ConfigError
+
+#: Variables with our prefix that other parts read by themselves.
+READ_ELSEWHERE = {
+    "TAILRACE_CONFIG": "a folder whose files replace those of the package, by name",
+    "TAILRACE_DEBUG": "1 shows where an error of the command line happened",
+    "TAILRACE_IVY_SETTINGS": "Ivy settings of a mirror, used when set-up fetches Delta's JARs",
+    "TAILRACE_JARS": "the folder of Delta's JARs",
+}
 
 
 def _env(name: str) -> Any:
@@ -19,7 +29,9 @@ def _env(name: str) -> Any:
 class Settings(BaseSettings):
     """One flat list. `TAILRACE_*` for what is ours, the requirements' names for what is Databricks'."""
 
-    model_config = SettingsConfigDict(env_prefix="TAILRACE_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="TAILRACE_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
 
     env: str = "dev"
     home: str = ".tailrace"
@@ -39,15 +51,29 @@ class Settings(BaseSettings):
     vector_endpoint: str | None = Field(default=None, validation_alias=_env("VECTOR_ENDPOINT"))
     llm_endpoint: str | None = Field(default=None, validation_alias=_env("LLM_ENDPOINT"))
 
+    @field_validator("databricks_host")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith("https://"):
+            raise ValueError("a workspace's address begins with https://")
+        return value.rstrip("/") if value else None
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: Any) -> Any:
+        return value.upper() if isinstance(value, str) else value
+
     @classmethod
     def load(cls, **overrides: Any) -> Settings:
-        """Raises ConfigError naming each wrong value, and where it may come from."""
+        """Raises ConfigError with a line for each wrong value: where it stands, its name, and what is allowed."""
+        wrong = _unknown_variables()
         try:
-            return cls(**overrides)
+            settings = cls(**overrides)
         except ValidationError as error:
-            wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors())
-            env = os.environ.get("TAILRACE_ENV", "dev")
-            raise ConfigError(f"settings are wrong: {wrong}. Look at the environment, .env and config/env.{env}.yaml") from error
+            wrong += [_explain(problem, overrides) for problem in error.errors()]
+        if wrong:
+            raise ConfigError("\n".join(wrong))
+        return settings
 
     @classmethod
     def settings_customise_sources(
@@ -62,16 +88,69 @@ class Settings(BaseSettings):
 
 
 class _YamlSource(PydanticBaseSettingsSource):
-    """`config/env.<TAILRACE_ENV>.yaml`; an unknown key in it is an error, because a typo would change nothing silently."""
+    """`config/env.<TAILRACE_ENV>.yaml`; an unknown key is an error: a typo would change nothing, silently."""
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        name = f"env.{os.environ.get('TAILRACE_ENV', 'dev')}.yaml"
+        name = _environment_file()
+        if not files.exists(name):
+            raise ConfigError(f"TAILRACE_ENV names an environment without a file: there is no config/{name}")
         document = files.yaml(name) or {}
-        unknown = set(document) - set(self.settings_cls.model_fields)
-        if unknown:
-            known = ", ".join(sorted(self.settings_cls.model_fields))
-            raise ConfigError(f"{name}: unknown settings {', '.join(sorted(unknown))}; known are {known}")
+        if not isinstance(document, dict):
+            raise ConfigError(f"{files.where(name)}: expected settings, one `name: value` a line")
+        known = sorted(set(self.settings_cls.model_fields) - {"databricks_token"})
+        for key in document:
+            if key == "databricks_token":
+                raise ConfigError(f"{files.where(name)}: a secret does not belong into a file; set DATABRICKS_TOKEN")
+            if key not in known:
+                raise ConfigError(
+                    f"{files.where(name)}: unknown setting {key}{_guess(key, known)}; known are {', '.join(known)}"
+                )
         return {key: value for key, value in document.items() if value is not None}
+
+
+def _variable(name: str) -> str | None:
+    return os.environ.get(name) or dotenv_values(".env").get(name) or None
+
+
+def _variable_of(field: str) -> str:
+    """The name of the environment variable behind a setting."""
+    return field.upper() if Settings.model_fields[field].validation_alias else f"TAILRACE_{field.upper()}"
+
+
+def _environment_file() -> str:
+    return f"env.{_variable('TAILRACE_ENV') or 'dev'}.yaml"
+
+
+def _unknown_variables() -> list[str]:
+    """Variables with our prefix that nobody reads: a slip of the pen would otherwise change nothing, silently."""
+    known = sorted({_variable_of(field) for field in Settings.model_fields} | set(READ_ELSEWHERE))
+    found = dict.fromkeys(dotenv_values(".env"), ".env") | dict.fromkeys(os.environ, "environment")
+    return [
+        f"{place}: unknown variable {name}{_guess(name, known)}; known are {', '.join(known)}"
+        for name, place in found.items()
+        if name.startswith("TAILRACE_") and name not in known
+    ]
+
+
+def _explain(problem: Any, overrides: dict[str, Any]) -> str:
+    """Where one wrong value stands, its name, what it is and what is allowed."""
+    field = str(problem["loc"][0]).lower().removeprefix("tailrace_")
+    name = _variable_of(field) if field in Settings.model_fields else field
+    if field in overrides:
+        place = f"argument {field}"
+    elif os.environ.get(name):
+        place = f"environment: {name}"
+    elif dotenv_values(".env").get(name):
+        place = f".env: {name}"
+    else:
+        place = f"{files.where(_environment_file())}: {field}"
+    shown = "" if field == "databricks_token" else f" is {problem['input']!r}"
+    return f"{place}{shown}: {problem['msg']}"
+
+
+def _guess(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""

@@ -73,8 +73,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 packages() {
     wanted=$(digest requirements.txt)
     if [ "$(cat "$venv/stamp-requirements" 2>/dev/null)" != "$wanted" ]; then
-        patiently "packages from requirements.txt, hashes checked (the first time a few minutes)" \
-            "$python" -m pip install --require-hashes -r requirements.txt ||
+        # Spark comes as source: packing its 450 MB tightly, only to unpack them again, would take half a minute.
+        printf '[bdist_wheel]\ncompression = stored\n' >"$venv/build.cfg"
+        # Python compiles what is used when it is first used; compiling all of it takes another half.
+        DIST_EXTRA_CONFIG="$PWD/$venv/build.cfg" patiently "packages from requirements.txt, hashes checked (a few minutes)" \
+            "$python" -m pip install --no-compile --require-hashes -r requirements.txt ||
             die "pip could not install requirements.txt; all of its output is in $log"
         printf '%s\n' "$wanted" >"$venv/stamp-requirements"
     fi
