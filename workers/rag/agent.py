@@ -14,6 +14,8 @@ from workers.runtime.base import Context, Outgoing, Received, Worker, audit, rep
 ORCHESTRATOR = "OrchestratorAgent"
 #: Words of a question that a refusal repeats, and characters of each.
 WORDS_NAMED, WORD_LENGTH = 8, 40
+#: Characters of a part of a question that an answer repeats as missing.
+PART_LENGTH = 100
 
 
 class RAGAgent(Worker):
@@ -58,7 +60,11 @@ class RAGAgent(Worker):
             return Failed(rule="knowledge.nothing_found", reason=_nothing_found(question, role)), {}
         sources = [_source(passage) for passage in answer.cited]
         named = [f"{source.document}#{source.chunk}" for source in sources]
-        return KnowledgeRetrieved(answer=answer.text, sources=sources), {"sources": named}
+        text = " ".join([answer.text, *(f"Not in the documents: {_short(part)}" for part in answer.missing)])
+        return KnowledgeRetrieved(answer=text, sources=sources), {
+            "sources": named,
+            "parts_missing": len(answer.missing),
+        }
 
     def _read(self, question: str, role: str) -> tuple[ResultFound | Failed, dict[str, object]]:
         published = self._results.find(question)
@@ -85,6 +91,10 @@ class RAGAgent(Worker):
 
 def _source(passage: Passage) -> Source:
     return Source(document=passage.document, chunk=passage.chunk, score=passage.score, why=passage.why)
+
+
+def _short(part: str) -> str:
+    return part if len(part) <= PART_LENGTH else f"{part[:PART_LENGTH]}..."
 
 
 def _nothing_found(question: str, role: str) -> str:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from workers.ports import Passage
 from workers.rag.sentences import quotable
-from workers.rag.words import Term, stems, terms
+from workers.rag.words import SHAPING, Term, stems, terms
 
 #: Share of a question's weight that one passage must hold before the passages count as an answer.
 ENOUGH = 0.68
-#: Sentences of an answer at most.
-MOST_SENTENCES = 4
+#: Sentences at most that answer one part of a question.
+MOST_SENTENCES = 3
 #: A further sentence must bring this share of what the first one brought.
 WORTH = 0.3
 #: What a word brings again, each time, that earlier sentences already had, and a word that only the heading has.
@@ -23,13 +24,22 @@ OPENING = 1.2
 #: What a sentence brings on top that begins with a word of the question: it is about it.
 ABOUT = 1.2
 
+_PARTS = re.compile(
+    r"[?;]\s+|,?\s+and\s+(?=(?:what|which|who|whose|how|when|where|why|is|are|do|does|did|can|may|must)\b)",
+    re.IGNORECASE,
+)
+
 
 @dataclass(frozen=True)
 class Answer:
-    """`text` with marks like [1]; `cited` are the passages the marks stand for, in that order."""
+    """`text` with marks like [1]; `cited` are the passages the marks stand for, in that order.
+
+    `missing` are the parts of the question that the passages do not answer.
+    """
 
     text: str
     cited: tuple[Passage, ...]
+    missing: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -43,17 +53,23 @@ class _Sentence:
 
 
 def compose(question: str, passages: Sequence[Passage]) -> Answer | None:
-    """Answer from the passages, or None when they do not hold enough of what was asked."""
-    asked = terms(question)
-    readable = [passage for passage in passages if coverage(asked, passage) > 0]
-    if not asked or not readable or max(coverage(asked, passage) for passage in readable) < ENOUGH:
-        return None
-    chosen = _choose(asked, _sentences(asked, readable))
-    return _written(chosen, readable) if chosen else None
+    """Answer from the passages, each part of the question by itself; None when they hold enough of no part."""
+    chosen: dict[str, _Sentence] = {}
+    missing: list[str] = []
+    for part in _PARTS.split(question):
+        asked = terms(part)
+        if all(term.weight <= SHAPING for term in asked):
+            continue  # "and what does it mean?" says nothing that could be looked for
+        if any(coverage(asked, passage) >= ENOUGH for passage in passages):
+            for sentence in _choose(asked, _sentences(asked, passages)):
+                chosen.setdefault(sentence.text, sentence)
+        else:
+            missing.append(part.strip())
+    return _written(list(chosen.values()), passages, missing) if chosen else None
 
 
 def coverage(asked: Sequence[Term], passage: Passage) -> float:
-    """The share of the question's weight that the passage and its title hold, 0 to 1."""
+    """The share of a question's weight that the passage and its title hold, 0 to 1."""
     held = set(stems(f"{passage.title}\n{passage.text}"))
     total = sum(term.weight for term in asked)
     return sum(term.weight for term in asked if term.stem in held) / total if total else 0.0
@@ -105,7 +121,7 @@ def _gain(one: _Sentence, weights: Mapping[str, float], said: Mapping[str, int],
     return one.prior * (new + IN_HEADING * above)
 
 
-def _written(chosen: Sequence[_Sentence], passages: Sequence[Passage]) -> Answer:
+def _written(chosen: Sequence[_Sentence], passages: Sequence[Passage], missing: Sequence[str]) -> Answer:
     """In the order of the documents, best document first; the marks count up as they appear."""
     order: list[str] = []
     for passage in passages:
@@ -121,4 +137,4 @@ def _written(chosen: Sequence[_Sentence], passages: Sequence[Passage]) -> Answer
     for one in sorted(chosen, key=place):
         mark = marks.setdefault(one.rank, len(marks) + 1)
         parts.append(f"{one.text} [{mark}]")
-    return Answer(" ".join(parts), tuple(passages[rank] for rank in marks))
+    return Answer(" ".join(parts), tuple(passages[rank] for rank in marks), tuple(missing))

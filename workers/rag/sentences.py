@@ -44,7 +44,8 @@ def split(prose: str) -> list[str]:
     found: list[str] = []
     start = 0
     for match in _END.finditer(prose):
-        if not _ABBREVIATION.search(prose[: match.start()]):
+        in_code = prose.count("`", 0, match.end()) % 2 == 1
+        if not in_code and not _ABBREVIATION.search(prose[: match.start()]):
             found.append(prose[start : match.end()].strip())
             start = match.end()
     return [*found, prose[start:].strip()] if prose[start:].strip() else found

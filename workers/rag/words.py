@@ -10,6 +10,8 @@ import Stemmer
 
 _WORD = re.compile(r"[^\W_]+(?:[_'’][^\W_]+)*")
 _OF = re.compile(r"\s+of\b", re.IGNORECASE)
+#: Nouns that name nothing before "of".
+_IDIOM = re.compile(r"\b(?:part|kind|sort|lot|out|instead) of\b", re.IGNORECASE)
 
 #: Words that say nothing about what is meant. The words of asking belong to them: they are in every question.
 _EMPTY_WORDS = """
@@ -29,9 +31,15 @@ _EMPTY_WORDS = """
 """
 #: Words that shape a question more than they say what it is about, as stems; they help to rank and prove little.
 _SHAPING_STEMS = """
-    defin mean calcul comput explain describ work rule term possibl allow exist count consid includ treat appli differ
-    kind type sort valu number long often new good right handl contain cover part mention
-    person peopl user figur never
+    actual add affect allow alreadi answer appear appli automat belong best better big biggest calcul case check
+    common compar complet comput consid consist contain correct correspond count cover creat current daili decid
+    deduct defin depend describ detail determin differ distinguish earli exact exampl exclud exist expect explain
+    fast figur follow formula full good handl happen high highest identifi import includ indic kind know larg
+    largest leav long look low lowest main manag mean mention name necessari never new normal number often pend
+    peopl person possibl precis purpos question quick reach real reason recent recogn recognis refer relat relev
+    remov repres requir respect right rule see sens separ short show similar simpl slow small smallest soon sort
+    special stand start stop subtract suppos today togeth total treat true twice type understand user usual valu
+    whole word work worst wrong yesterday
 """
 _EMPTY = frozenset(_EMPTY_WORDS.split())
 _SHAPING = frozenset(_SHAPING_STEMS.split())
@@ -50,6 +58,8 @@ _SAME = {
     "product": "part",
     "countri": "nation",
     "percentag": "percent",
+    "came": "come",
+    "sent": "send",
     "vat": "tax",
     "permit": "permiss",
     "authoris": "approv",
@@ -60,7 +70,7 @@ _SAME = {
 }
 #: Weight of a word that shapes, of an ordinary one, and of one that decides: a name, a code, what stands before "of".
 #: Who asks for Acme's policy wants nobody else's; who asks for the salary of an engineer wants no other fact about one.
-SHAPING, ORDINARY, DECIDING = 0.3, 1.0, 2.0
+SHAPING, ORDINARY, DECIDING = 0.2, 1.0, 2.0
 #: Different words of a question that are looked at; more only come from a pasted text.
 MOST_TERMS = 40
 
@@ -81,6 +91,7 @@ def stems(text: str) -> list[str]:
 
 def terms(question: str) -> tuple[Term, ...]:
     """The different words of a question that carry meaning."""
+    question = _IDIOM.sub(lambda idiom: " " * len(idiom.group()), question)
     found: dict[str, Term] = {}
     words = _stemmed(question)
     deciding = _names(question, words) | _heads(question, words)

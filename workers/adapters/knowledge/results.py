@@ -39,6 +39,7 @@ class DeltaResultCatalog:
         self._lock = threading.Lock()
         self._version = -1
         self._by_meaning: Mapping[str, PublishedResult] = {}
+        self._meanings: dict[str, str] = {}
 
     def find(self, question: str) -> PublishedResult | None:
         """The newest published result that means the same. Alike is not the same: nothing is guessed."""
@@ -55,8 +56,8 @@ class DeltaResultCatalog:
             table = _head(DeltaTable(str(path), version=result.table_version), limit + 1)
         except TableNotFoundError as error:
             raise PortError(f"{where} is not there: the table was removed. {again}") from error
-        except (DeltaError, FileNotFoundError) as error:
-            raise PortError(f"{where} can no longer be read: that version was cleaned up. {again}") from error
+        except (DeltaError, FileNotFoundError, pa.ArrowInvalid) as error:
+            raise PortError(f"{where} can no longer be read; that version may have been cleaned up. {again}") from error
         rows = tuple(tuple(_json_ready(value) for value in row.values()) for row in table.slice(0, limit).to_pylist())
         return Rows(tuple(table.column_names), rows, table.num_rows > limit)
 
@@ -74,7 +75,9 @@ class DeltaResultCatalog:
                     table, self._version = self._executions.scan(_COLUMNS, _saved())
                     table = table.sort_by([("log_version", "ascending"), ("seq", "ascending")])
                     rows = [_published(row) for row in table.to_pylist()]
-                    self._by_meaning = {self._meaning(row.question): row for row in rows}
+                    for question in {row.question for row in rows} - self._meanings.keys():
+                        self._meanings[question] = self._meaning(question)
+                    self._by_meaning = {self._meanings[row.question]: row for row in rows}
             except LogMissing as error:
                 raise PortError("Nothing has been published yet: run `tailrace init`.") from error
             return self._by_meaning
@@ -104,7 +107,7 @@ def _head(table: DeltaTable, limit: int) -> pa.Table:
     for fragment in sorted(dataset.get_fragments(), key=lambda one: Path(one.path).name):
         if found.num_rows >= limit:
             break
-        rows = fragment.head(limit - found.num_rows, schema=dataset.schema, use_threads=False)
+        rows = fragment.scanner(schema=dataset.schema, use_threads=False).head(limit - found.num_rows)
         found = pa.concat_tables([found, rows])
     return found
 
