@@ -66,7 +66,7 @@ class Host:
         self._engine = engine
         self._where = f"{socket.gethostname()}:{os.getpid()}"
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._delayed: set[asyncio.Task[None]] = set()
+        self._delayed: dict[tuple[str, str], asyncio.Task[None]] = {}
         self.failed: asyncio.Event = asyncio.Event()
         self.instances: dict[str, Instance] = {}
         for worker in workers:
@@ -92,7 +92,8 @@ class Host:
         await asyncio.to_thread(self._feed.stop)
         for instance in self.instances.values():
             instance.inbox.drain()
-        for task in self._delayed:
+        delayed = list(self._delayed.values())
+        for task in delayed:
             task.cancel()
         idle = [task for instance in self.instances.values() for task in instance.tasks]
         try:
@@ -102,7 +103,7 @@ class Host:
             log.warning("host.drain_timeout", patience_s=patience_s)
         for task in idle:
             task.cancel()
-        await asyncio.gather(*idle, *self._delayed, return_exceptions=True)
+        await asyncio.gather(*idle, *delayed, return_exceptions=True)
         await self._register("stopped")
         for instance in self.instances.values():
             await instance.worker.close()
@@ -122,8 +123,10 @@ class Host:
         for row in rows:
             for agent in self._bus.state.addressees(row):
                 instance = self.instances.get(agent)
-                if instance is not None and (row.message_id, agent) in self._bus.state.open:
-                    self._put(instance, row)
+                # What counts is the row that the log's order made the message, not a later copy that a feed may bring.
+                known = self._bus.state.open.get((row.message_id, agent))
+                if instance is not None and known is not None:
+                    self._put(instance, known)
 
     def _put(self, instance: Instance, row: Message) -> None:
         wait = 0.0 if row.not_before is None else row.not_before / 1e6 - self._clock.now().timestamp()
@@ -131,13 +134,15 @@ class Host:
             instance.inbox.put(row)
             return
 
+        key = (row.message_id, instance.worker.name)
+
         async def later() -> None:
             await self._clock.sleep(wait)
+            del self._delayed[key]
             self._accept([row])
 
-        task = asyncio.create_task(later())
-        self._delayed.add(task)
-        task.add_done_callback(self._delayed.discard)
+        if key not in self._delayed:
+            self._delayed[key] = asyncio.create_task(later())
 
     # --- the loop ----------------------------------------------------------------------------------------------------
 
@@ -145,15 +150,16 @@ class Host:
         while True:
             message = await instance.inbox.get()
             try:
-                if (message.message_id, instance.worker.name) in self._bus.state.open:
-                    await instance.runner.run(message)
-            except asyncio.CancelledError:
-                raise
-            except Exception:
-                # The bus itself said no (a full disk, a closed log). The message stays open; the host must not go on as if.
-                log.exception("host.commit_failed", message=message.message_id)
-                self.failed.set()
-                await self._clock.sleep(1.0)
+                while (message.message_id, instance.worker.name) in self._bus.state.open:
+                    try:
+                        await instance.runner.run(message)
+                        break
+                    except Exception:
+                        # The bus itself said no (a full disk, a closed log). The message stays open, and first in its
+                        # conversation: it is tried again until the bus takes it, or the host stops.
+                        log.exception("host.commit_failed", message=message.message_id)
+                        self.failed.set()
+                        await self._clock.sleep(1.0)
             finally:
                 instance.inbox.done(message)
             self._refill(instance)

@@ -33,7 +33,8 @@ class Inbox:
         """Never blocks. False: known already, or no room."""
         if message.message_id in self._known:
             return False
-        if len(self._known) >= self._capacity:
+        # Once something was turned away, so is everything after it: a conversation's later message must not overtake it.
+        if self.overflowed or len(self._known) >= self._capacity:
             self.overflowed = True
             return False
         self._known.add(message.message_id)
