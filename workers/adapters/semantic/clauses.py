@@ -23,13 +23,45 @@ from workers.adapters.semantic.reader import Reader
 TOP = ("highest", "most", "largest", "biggest", "greatest", "top", "best", "maximum")
 BOTTOM = ("lowest", "least", "fewest", "smallest", "bottom", "worst", "minimum")
 _WHO = ("who", "that", "which")
-_HAVE = ("with", "having", "have", "has", "had", "whose", "where", "placed", "made", "generated", "achieved", "recorded")
+_HAVE = (
+    "with",
+    "having",
+    "have placed",
+    "has placed",
+    "had placed",
+    "have made",
+    "has made",
+    "have",
+    "has",
+    "had",
+    "whose",
+    "where",
+    "placed",
+    "made",
+    "generated",
+    "achieved",
+    "recorded",
+)
 _GROUP_BY = ("broken down by", "split by", "grouped by", "group by", "by", "across", "by each")
 _EACH = (
     "per", "for each", "for every", "in each", "in every", "within each", "of each", "of every", "from each", "from every", "each", "every",
     "by each", "per each",
 )  # fmt: skip
-_EXCEPT = ("excluding", "except for", "except", "other than", "outside of", "outside", "not in", "not from", "not for", "not by", "not to", "not via", "not")
+_EXCEPT = (
+    "excluding",
+    "except for",
+    "except",
+    "other than",
+    "outside of",
+    "outside",
+    "not in",
+    "not from",
+    "not for",
+    "not by",
+    "not to",
+    "not via",
+    "not",
+)
 _PLACES = ("in", "for", "from", "of", "to", "via", "by", "on", "with", "within", "using", "at", "across", "through")
 _FILLERS = (
     "are there", "were there", "there are", "there were", "do we have", "did we have", "have we had", "we have", "exist", "in total", "overall",
@@ -64,6 +96,8 @@ class Draft:
     shipped_alone: str | None = None
     loose: list[str] = field(default_factory=list)
     counted: bool = False
+    size: int | None = None
+    values_before_groups: int | None = None
 
     def snapshot(self) -> dict[str, Any]:
         return {name: copy(value) for name, value in vars(self).items()}
@@ -79,6 +113,8 @@ class Clauses:
     def __init__(self, reader: Reader, draft: Draft) -> None:
         self.reader = reader
         self.draft = draft
+        self.joined = False
+        self.last_read = ""
 
     def read_all(self) -> None:
         reader = self.reader
@@ -88,9 +124,10 @@ class Clauses:
 
     def read_one(self) -> bool:
         reader = self.reader
-        start = reader.pos
+        start = reader.furthest = reader.pos
         reader.take(", and", "and", ", but", "but", ",")
         at = reader.pos
+        self.joined = at > start
         before = self.draft.snapshot()
         for read in (
             self._read_superlative,
@@ -106,6 +143,7 @@ class Clauses:
             self._read_filler,
         ):
             if read():
+                self.last_read = read.__name__
                 return True
             reader.pos = at
             self.draft.restore(before)
@@ -170,8 +208,16 @@ class Clauses:
         reader = self.reader
         start = reader.pos
         reader.articles()
-        if reader.take("average"):
-            return self._read_ratio(start)
+        ratio = reader.sense("ratio")
+        if ratio:
+            reader.pos += 1
+            self.draft.scope = self.draft.last_noun = None
+            per = next(r.per for r in reader.model.ratios.values() if (r.over, r.by) == ratio.names)
+            if per in reader.model.owners.values():
+                self.draft.mentioned.add(per)
+            return MeasureAsk((ratio.names[0],), reader.text(start), ratio.names[1])
+        if reader.word() == "average":
+            raise reader.stuck(f"An average of that is not defined; I know {self._ratios()}.")
         total = reader.take("total", "overall", "combined", "sum of", "the sum of")
         reader.articles()
         sense = reader.sense("measure")
@@ -181,14 +227,18 @@ class Clauses:
                 raise reader.stuck("A total of this measure has no meaning.")
             reader.pos += 1
             ask = MeasureAsk(sense.names, text)
-            self.draft.scope = None
-            self.draft.last_noun = None
+            counted = reader.model.measures[sense.names[0]].counts
+            if counted:
+                # 'number of orders' has said the noun: what follows may be said of it.
+                self.note_noun(GroupAsk(text, (counted,), plural=True))
+            else:
+                self.draft.scope = self.draft.last_noun = None
             return self._maybe_of(ask)
-        if reader.take("number of", "count of", "a count of"):
-            ask_count = self.read_count()
-            if ask_count:
-                return ask_count
-        elif counts and (noun := reader.sense("dimension")) and noun.plural or (counts and reader.sense("value")):
+        if (
+            reader.take("number of", "count of", "a count of")
+            or (counts and (noun := reader.sense("dimension")) and noun.plural)
+            or (counts and reader.sense("value"))
+        ):
             ask_count = self.read_count()
             if ask_count:
                 return ask_count
@@ -212,25 +262,12 @@ class Clauses:
         reader.pos = start
         return ask
 
-    def _read_ratio(self, start: int) -> MeasureAsk:
-        reader = self.reader
-        reader.take("number of", "total", "count of")
-        sense = reader.sense("measure")
-        names = sense.names if sense else ()
-        if not sense and (noun := reader.sense("dimension")):
-            names = tuple(c for n in noun.names if (c := reader.model.dimensions[n].count))
-        if names:
-            reader.pos += 1
-            if reader.take("per", "for each", "by each"):
-                noun_sense = reader.sense("dimension")
-                for ratio in reader.model.ratios.values():
-                    if noun_sense and ratio.over in names and ratio.per in noun_sense.names:
-                        reader.pos += 1
-                        self.draft.scope = None
-                        self.draft.last_noun = None
-                        return MeasureAsk((ratio.over,), reader.text(start), ratio.by)
-        known = ", ".join(f"average {reader.model.measures[r.over].words[0]} per {reader.model.dimensions[r.per].words[0]}" for r in reader.model.ratios.values())
-        raise reader.stuck(f"An average of that is not defined; I know {known}.", start)
+    def _ratios(self) -> str:
+        model = self.reader.model
+        return ", ".join(
+            f"average {model.measures[r.over].words[0]} per {model.dimensions[r.per].words[0]}"
+            for r in model.ratios.values()
+        )
 
     # -- clauses --------------------------------------------------------------------------------------------------
 
@@ -254,7 +291,7 @@ class Clauses:
             if draft.rank.descending != descending:
                 raise reader.stuck("Top and lowest contradict each other.", reader.pos - 1)
         else:
-            draft.rank = RankAsk(None, descending)
+            draft.rank = RankAsk(draft.size, descending)
         draft.rank_measure = measure
         return True
 
@@ -303,7 +340,7 @@ class Clauses:
                 reader.pos += 1
                 equals = reader.take("of", "is", "are", "was", "were", "=", "equal to")
                 limit = reader.read_limit()
-                if limit is None and equals and (number := reader.read_number()):
+                if limit is None and (equals or have) and (number := reader.read_number()):
                     limit = Limit("=", (number.number,), number.percent, number.text)
                 if limit:
                     return RowLimitAsk(reader.text(start), names, limit)
@@ -320,7 +357,8 @@ class Clauses:
         noun = draft.last_noun
         amounts = [a for n in (noun.dimensions if noun else ()) if (a := reader.model.dimensions[n].amount)]
         limit = reader.read_limit() if amounts else None
-        if limit is None or limit.percent:
+        if limit is None or limit.percent or limit.years:
+            # "orders between 1994 and 1996" is about time.
             reader.pos = start
             return False
         reader.take("in value", "in total")
@@ -343,6 +381,8 @@ class Clauses:
             return False
         if reader.take("comes", "come", "came", "is", "are", "was", "were") is None:
             return False
+        if draft.row_limits or draft.groups or draft.each:
+            return False
         draft.predicate_at = (len(draft.values), len(draft.periods))
         draft.scope = None
         return True
@@ -362,7 +402,6 @@ class Clauses:
             return False
         if value.conjunction == "versus":
             return False
-        noun = None
         before = reader.pos
         noun = reader.read_noun()
         if noun:
@@ -370,8 +409,6 @@ class Clauses:
                 reader.pos = before
                 noun = None
         owner = self.scope_of(noun) if noun else draft.scope
-        if said == "not" and not noun and reader.word() in ("orders", "in"):
-            return False
         draft.values.append(replace(value, negated=True, owner=owner, conjunction=None, text=f"{said} {value.text}"))
         return True
 
@@ -380,7 +417,9 @@ class Clauses:
         reader, draft = self.reader, self.draft
         if draft.rank is None or draft.rank_measure or draft.entity is None:
             return False
-        if not reader.take("by", "in terms of", "based on", "according to", "ranked by", "sorted by", "ordered by", "in", "for"):
+        if not reader.take(
+            "by", "in terms of", "based on", "according to", "ranked by", "sorted by", "ordered by", "in", "for"
+        ):
             return False
         measure = self.read_measure(counts=True) if reader.word(-1) not in ("in", "for") else self.read_measure()
         if measure is None:
@@ -406,10 +445,25 @@ class Clauses:
         if said is None:
             return False
         target = draft.each if said in _EACH else draft.groups
+        if draft.values_before_groups is None:
+            draft.values_before_groups = len(draft.values)
+        scope = draft.scope if draft.rank and target is draft.each else None
         group = self._read_group()
         if group is None:
             return False
-        if group.plural and said == "by" and group.dimensions and reader.model.dimensions[group.dimensions[0]].count and self._value_follows():
+        if len(group.dimensions) > 1:
+            # 'top supplier in each nation': the nation of the supplier just named.
+            group = replace(group, owner=scope)
+        if target is draft.each and draft.loose:
+            # 'customers with orders in every year' is about the same customer in all of them.
+            return False
+        if (
+            group.plural
+            and said == "by"
+            and group.dimensions
+            and reader.model.dimensions[group.dimensions[0]].count
+            and self._value_follows()
+        ):
             raise reader.stuck("Say 'by customer' for one row each, or 'of customers in ...' for a filter.", start)
         target.append(group)
         while True:
@@ -459,28 +513,72 @@ class Clauses:
         reader, draft = self.reader, self.draft
         who = reader.take(*_WHO)
         reader.take("have", "had") if reader.word(1) in ("placed", "ordered", "bought", "purchased", "made") else None
-        verb = reader.take("placed by", "made by", "ordered by", "bought by", "purchased by", "supplied by", "placed", "made", "ordered", "bought", "purchased", "have", "has", "had", "with", *_PLACES)
+        verb = reader.take(
+            "placed by",
+            "made by",
+            "ordered by",
+            "bought by",
+            "purchased by",
+            "supplied by",
+            "placed",
+            "made",
+            "ordered",
+            "bought",
+            "purchased",
+            "have",
+            "has",
+            "had",
+            "with",
+            *_PLACES,
+        )
         if verb is None:
             return False
-        if verb in ("placed", "made", "ordered", "bought", "purchased", "have", "has", "had") and not (who or draft.entity or draft.counted):
+        if verb in ("placed", "made", "ordered", "bought", "purchased", "have", "has", "had") and not (
+            who or draft.entity or draft.counted
+        ):
             return False
         rank_before = len(draft.values)
         start = reader.pos
-        reader.take("at least one")
+        one = reader.take("at least one", "any", "an", "a")
+        if verb in _PLACES and verb != "with":
+            reader.take("all")
         noun = self.read_entity()
         if noun is None:
-            if verb in ("ordered", "bought", "purchased") and (draft.entity or draft.counted) and "customer" in draft.mentioned:
+            if (
+                verb in ("ordered", "bought", "purchased")
+                and (draft.entity or draft.counted)
+                and "customer" in draft.mentioned
+            ):
                 draft.needs.append(("order" if verb == "ordered" else "line_item", verb))
                 draft.scope = None
                 draft.loose.append(verb)
                 return True
             return False
-        if not noun.plural and not draft.values[rank_before:]:
+        adjectives = draft.values[rank_before:]
+        if not adjectives and not ((noun.plural or one) and noun.dimensions[0] in self._entities()):
             return False
         if verb in ("have", "has", "had", "with", "placed", "made", "ordered", "bought", "purchased"):
             draft.loose.append(reader.text(start))
         draft.needs.append((noun.dimensions[0], noun.text))
         return True
+
+    def _same_place(self, one: ValueAsk, other: ValueAsk) -> bool:
+        """'in Europe and in Japan': two kinds of places, joined by 'and', are not meant as one inside the other."""
+        places = {name for family in self.reader.model.families.values() for name in family.members}
+        return one.dimensions[0] in places and other.dimensions[0] in places
+
+    def _entities(self) -> set[str]:
+        """Dimensions that are things of their own, not properties of one: naming them adds no grouping."""
+        model = self.reader.model
+        return (
+            {
+                name
+                for name, dimension in model.dimensions.items()
+                if dimension.count and dimension.label not in dimension.key and not dimension.values
+            }
+            | {name for name, dimension in model.dimensions.items() if dimension.amount}
+            | {"line_item"}
+        )
 
     def _read_value(self) -> bool:
         reader, draft = self.reader, self.draft
@@ -488,12 +586,21 @@ class Clauses:
         who = reader.take(*_WHO)
         be = reader.take("are", "is", "were", "was", "be", "being")
         verb = reader.take("shipped", "delivered")
-        place = reader.take("shipped by", *_PLACES, "where", "whose", "between") if not verb else reader.take("by", "via", "using", "on", "through")
+        place = (
+            reader.take("shipped by", *_PLACES, "where", "whose", "between")
+            if not verb
+            else reader.take("by", "via", "using", "on", "through")
+        )
         if verb and not place:
             return False
+        if not place and reader.take("located in", "based in", "came from", "come from", "coming from"):
+            place = "from"
+        named = place or reader.sense("dimension")
         value = reader.read_values()
         if value is None:
             return False
+        if self.joined and self.last_read == "_read_value" and (not named or self._same_place(value, draft.values[-1])):
+            raise reader.stuck("I cannot tell whether both must hold or one of them.", start)
         if place == "between" and value.conjunction != "and":
             return False
         if place == "between":

@@ -18,7 +18,14 @@ def explain(model: Model, plan: Plan, path: tuple[str, ...]) -> str:
     elif meaning.rank:
         order = "highest" if meaning.rank.descending else "lowest"
         within = f" within each {' and '.join(_column(model, c) for c in plan.groups)}" if plan.groups else ""
-        parts.append(f"the {meaning.rank.size} {order} by {_column(model, plan.entity)}{within}, ties by key, only those with matching rows")
+        size = meaning.rank.size
+        noun = _column(model, plan.entity)
+        rows = (
+            f"the {noun} with the {order} value"
+            if size == 1
+            else f"the {size} with the {order} value, one row per {noun}"
+        )
+        parts.append(f"{rows}{within}; those without matching rows are left out, ties go by key")
     elif columns:
         parts.append("per " + " and ".join(_column(model, c) for c in columns))
     if meaning.shape in ("share", "part"):
@@ -42,7 +49,7 @@ def _definitions(model: Model, plan: Plan) -> str:
     found = []
     for name, divisor in dict.fromkeys((*plan.measures, *plan.limits)):
         text = model.measures[name].means
-        found.append(text if divisor is None else f"{text}, divided by the number of {model.measures[divisor].words[0]}")
+        found.append(text if divisor is None else f"{text}, divided by {model.measures[divisor].words[0]}")
     return " and ".join(found)
 
 
@@ -68,5 +75,5 @@ def _condition(model: Model, condition: Filter) -> str:
     if isinstance(ask, RowLimitAsk):
         return f"{condition.target.replace('_', ' ')} {_limit(ask.limit)}"
     if isinstance(ask, PeriodAsk):
-        return f"{model.dates[condition.target].words[0]} is in {' or '.join(span.label for span in ask.spans)}"
+        return f"{model.dates[condition.target].words[0]} is {' or '.join(span.label if span.grain == 'open' else f'in {span.label}' for span in ask.spans)}"
     return ""

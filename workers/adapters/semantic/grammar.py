@@ -4,20 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from decimal import Decimal
 
-from workers.adapters.semantic.clauses import BOTTOM, TOP, Clauses, Draft
+from workers.adapters.semantic.clauses import TOP, Clauses, Draft
 from workers.adapters.semantic.lexicon import GRAINS, Term
-from workers.adapters.semantic.meaning import GroupAsk, MeasureAsk, Meaning, RankAsk
+from workers.adapters.semantic.meaning import GroupAsk, Meaning, MeasureAsk, RankAsk
 from workers.adapters.semantic.model import Model
 from workers.adapters.semantic.period import read_period
 from workers.adapters.semantic.reader import Reader
-from workers.adapters.semantic.words import ARTICLES, LISTING, OPENERS
+from workers.adapters.semantic.words import LISTING, OPENERS, Token
 from workers.ports import CouldNotMap
 
 _TOP = ("top", "best", "highest", "largest", "biggest", "greatest", "leading")
 _BOTTOM = ("bottom", "worst", "lowest", "smallest")
 _SIZES = ("highest", "largest", "biggest", "greatest", "lowest", "smallest")
-_GROWTH = ("year over year", "year on year", "yoy", "month over month", "month on month", "mom", "quarter over quarter", "quarter on quarter", "qoq", "annual")
+_GROWTH = (
+    "year over year",
+    "year on year",
+    "yoy",
+    "month over month",
+    "month on month",
+    "mom",
+    "quarter over quarter",
+    "quarter on quarter",
+    "qoq",
+    "annual",
+)
 _LARGEST_RANK = 100_000
 
 
@@ -73,7 +85,9 @@ class Question:
         start = reader.pos
         if reader.word() in ("in", "for", "during", "between", "from", "since", "before", "after", "over", "within"):
             period = read_period(reader)
-            if period and (reader.word() == "," or reader.word() in OPENERS or self._core_begins() or reader.word() in TOP):
+            if period and (
+                reader.word() == "," or reader.word() in OPENERS or self._core_begins() or reader.word() in TOP
+            ):
                 self.draft.periods.append(period)
                 return True
             reader.pos = start
@@ -91,7 +105,16 @@ class Question:
         reader = self.reader
         start = reader.pos
         before = self.draft.snapshot()
-        for read in (self._read_compare, self._read_share, self._read_growth, self._read_sorted, self._read_ranking, self._read_how_many, self._read_measures, self._read_nouns):
+        for read in (
+            self._read_compare,
+            self._read_share,
+            self._read_growth,
+            self._read_sorted,
+            self._read_ranking,
+            self._read_how_many,
+            self._read_measures,
+            self._read_nouns,
+        ):
             if read():
                 return
             reader.pos = start
@@ -100,7 +123,8 @@ class Question:
 
     def _read_compare(self) -> bool:
         reader = self.reader
-        if not reader.take("compare", "comparison of", "a comparison of", "the comparison of"):
+        reader.articles()
+        if not reader.take("compare", "comparison of"):
             return False
         self.draft.compare = True
         reader.articles()
@@ -131,7 +155,11 @@ class Question:
         start = reader.pos
         reader.articles()
         said = reader.take(*_GROWTH)
-        head = reader.take("growth of", "growth in", "growth rate of", "change in") if said or reader.word() == "growth" else None
+        head = (
+            reader.take("growth of", "growth in", "growth rate of", "change in")
+            if said or reader.word() == "growth"
+            else None
+        )
         measure = self.clauses.read_measure(counts=head is not None)
         if measure is None:
             reader.pos = start
@@ -141,7 +169,8 @@ class Question:
             head = reader.take("growth rate", "growth", "change" if said else "growth")
         said = said or (reader.take(*_GROWTH) if head else None)
         if head is None:
-                return False
+            reader.pos = start
+            return False
         self.draft.measures.append(measure)
         self.growth = {"m": "month", "q": "quarter"}.get(said[0], "year") if said else "asked"
         return True
@@ -171,18 +200,15 @@ class Question:
             return False
         if number is None:
             number = reader.read_number()
-        size = None
-        if number is not None:
-            if not (number.number == int(number.number) and 1 <= number.number <= _LARGEST_RANK) or number.percent or number.money:
-                raise reader.stuck("I need a whole number of rows.", reader.pos - 1)
-            size = int(number.number)
+        if number is not None and number.percent:
+            raise CouldNotMap([number.text], "I need a whole number of rows.")
         entity = self._read_ranked()
         if entity is None:
-            raise reader.stuck("Top of what? Name a noun, for instance 'top 10 customers by sales'.", min(reader.pos, len(reader.terms) - 1))
-        if size is None and not entity.plural:
-            size = 1
-        if size is not None and size > 1 and not entity.plural:
-            raise reader.stuck("I expect a plural after a number.", reader.pos - 1)
+            raise reader.stuck(
+                "Top of what? Name a noun, for instance 'top 10 customers by sales'.",
+                min(reader.pos, len(reader.terms) - 1),
+            )
+        size = self._size(number, entity) if number else None if entity.plural else 1
         self.draft.entity = entity
         self.draft.rank = RankAsk(size, word in _TOP)
         self.size_word = word if word in _SIZES else None
@@ -202,7 +228,19 @@ class Question:
         if reader.take("how much"):
             reader.articles()
             return self._read_measures()
-        if not (reader.take("how many", "count the", "count all", "count of", "count", "number of", "the number of", "total number of", "the total number of")):
+        if not (
+            reader.take(
+                "how many",
+                "count the",
+                "count all",
+                "count of",
+                "count",
+                "number of",
+                "the number of",
+                "total number of",
+                "the total number of",
+            )
+        ):
             return False
         sense = reader.sense("measure")
         if sense:
@@ -212,7 +250,7 @@ class Question:
             raise reader.stuck("I cannot count these.")
         self.draft.measures.append(measure)
         self.how_many = True
-        self.counted_noun = self.draft.last_noun
+        self.draft.entity = self.counted_noun = self.draft.last_noun
         self._more_measures()
         return True
 
@@ -228,7 +266,11 @@ class Question:
                 reader.pos += 1
                 self.draft.groups.append(GroupAsk(reader.text(at), grain=grain))
                 continue
-            if reader.term() and (reader.term().number or reader.term().tokens[0].kind == "date" or reader.word() in ("q1", "q2", "q3", "q4")):  # type: ignore[union-attr]
+            if reader.term() and (
+                reader.term().number
+                or reader.term().tokens[0].kind == "date"
+                or reader.word() in ("q1", "q2", "q3", "q4")
+            ):  # type: ignore[union-attr]
                 period = read_period(reader)
                 if period:
                     self.draft.periods.append(period)
@@ -264,11 +306,24 @@ class Question:
 
     def _read_nouns(self) -> bool:
         """'customers with more than 20 orders', 'which nation has the highest sales', 'orders by year'."""
+        self.reader.articles()
+        self.reader.take("all")
+        number = self.reader.read_number()
         entity = self._read_ranked()
         if entity is None:
             return False
         self.draft.entity = entity
+        if number:
+            self.draft.size = self._size(number, entity)
         return True
+
+    def _size(self, number: Token, entity: GroupAsk) -> int:
+        value = number.number or Decimal(0)
+        if number.percent or number.money or value != int(value) or not 1 <= value <= _LARGEST_RANK:
+            raise CouldNotMap([number.text], "I need a whole number of rows.")
+        if value > 1 and not entity.plural:
+            raise CouldNotMap([entity.text], "I expect a plural after a number.")
+        return int(value)
 
     # -- the whole ------------------------------------------------------------------------------------------------
 
@@ -280,21 +335,43 @@ class Question:
         rank = draft.rank
         numerator = None
         if draft.shipped_alone and any(p.date is None for p in draft.periods):
-            raise CouldNotMap([draft.shipped_alone], "Say 'ordered in ...' or 'shipped in ...' for the period, and 'with ship mode ...' for the way.")
+            raise CouldNotMap(
+                [draft.shipped_alone],
+                "Say 'ordered in ...' or 'shipped in ...' for the period, and 'with ship mode ...' for the way.",
+            )
         if draft.trend and not any(g.grain for g in groups + draft.each):
             groups.append(GroupAsk("over time", grain=self.model.defaults.over_time))
             notes.append(f"over time means by {self.model.defaults.over_time}")
+        draft.compare |= any(ask.conjunction == "versus" for ask in (*draft.values, *draft.periods))
+        if draft.size and rank is None:
+            raise CouldNotMap([str(draft.size)], "Say which ones, for instance 'top 10 customers by sales'.")
         if rank is not None:
+            if self.how_many:
+                raise CouldNotMap(
+                    [draft.rank_measure.text if draft.rank_measure else "how many"],
+                    "Either count or rank; for instance 'top 10 customers by number of orders'.",
+                )
             return self._finish_rank(rank, groups, notes)
+        if self.how_many and not draft.total_limits:
+            draft.entity = None
         groups += draft.each
         if draft.compare:
             groups += self._compared()
         if self.growth:
             return self._finish_growth(groups, notes)
         if self.share:
+            if draft.total_limits or draft.entity or (groups and draft.row_limits):
+                raise CouldNotMap([draft.measures[0].text], "A share with that limit is more than I can do safely.")
+            if groups and draft.values_before_groups:
+                raise CouldNotMap(
+                    [draft.values[0].text],
+                    "Is it a share of that, or its share in each row? Put the limit after 'by', for instance 'share of sales by nation in Europe'.",
+                )
             if groups and draft.predicate_at is None:
                 if len(groups) > 1:
-                    raise CouldNotMap([groups[-1].text], "A share by two things at once has no single total; ask by one.")
+                    raise CouldNotMap(
+                        [groups[-1].text], "A share by two things at once has no single total; ask by one."
+                    )
                 shape = "share"
             elif not groups:
                 shape, numerator = "part", self._numerator()
@@ -312,7 +389,10 @@ class Question:
             elif (self.listing or draft.row_limits) and draft.entity.grain is None:
                 shape = "list"
             else:
-                raise CouldNotMap([draft.entity.text], f"Say 'how many {draft.entity.text}', 'list {draft.entity.text}' or name a measure.")
+                raise CouldNotMap(
+                    [draft.entity.text],
+                    f"Say 'how many {draft.entity.text}', 'list {draft.entity.text}' or name a measure.",
+                )
         return self._meaning(shape, groups, notes, numerator=numerator)
 
     def _counts_of(self, noun: GroupAsk) -> tuple[str, ...]:
@@ -323,7 +403,10 @@ class Question:
         entity = draft.entity
         assert entity is not None
         if groups:
-            raise CouldNotMap([groups[0].text], f"Say 'in each {groups[0].text}' for the best of each, or 'by <measure>' for what to rank by.")
+            raise CouldNotMap(
+                [groups[0].text],
+                f"Say 'in each {groups[0].text}' for the best of each, or 'by <measure>' for what to rank by.",
+            )
         if self.share or self.growth or draft.compare:
             raise CouldNotMap([entity.text], "A ranking of shares or growth is more than I can do safely.")
         if rank.size is None:
@@ -346,12 +429,17 @@ class Question:
     def _refuse_loose(self) -> None:
         """'customers with urgent orders' in a ranking: is the measure over those orders only, or over all?"""
         if self.draft.loose:
-            raise CouldNotMap([self.draft.loose[0]], "In a ranking I cannot tell whether that limits the rows that are summed; say 'of ...' or 'in ...'.")
+            raise CouldNotMap(
+                [self.draft.loose[0]],
+                "In a ranking I cannot tell whether that limits the rows that are summed; say 'of ...' or 'in ...'.",
+            )
 
     def _finish_limits(self, groups: list[GroupAsk], notes: list[str]) -> Meaning:
         draft = self.draft
         if draft.measures and not self.how_many:
-            raise CouldNotMap([draft.total_limits[0].text], "Name the noun first, for instance 'nations with sales above 1 million'.")
+            raise CouldNotMap(
+                [draft.total_limits[0].text], "Name the noun first, for instance 'nations with sales above 1 million'."
+            )
         if groups:
             raise CouldNotMap([groups[0].text], "A limit on totals together with 'by' is more than I can do safely.")
         if self.share or draft.compare:
@@ -360,7 +448,10 @@ class Question:
         for limit in draft.total_limits:
             low = limit.limit.numbers[0]
             if limit.limit.sign in ("<", "<=") or (limit.limit.sign in ("=", "between", ">=") and low <= 0):
-                raise CouldNotMap([limit.limit.text], "Those that have none at all would be missing; give a lower limit above zero, for instance 'between 1 and 5'.")
+                raise CouldNotMap(
+                    [limit.limit.text],
+                    "Those that have none at all would be missing; give a lower limit above zero, for instance 'between 1 and 5'.",
+                )
         if self.how_many:
             draft.entity = self.counted_noun
         shape = "count" if self.how_many else "table"
@@ -371,6 +462,10 @@ class Question:
         draft = self.draft
         times = [g for g in groups if g.grain]
         grain = self.growth
+        ranges = [span for period in draft.periods for span in period.spans if span.start and span.end]
+        if grain == "asked" and not times and len(ranges) == 1 and ranges[0].grain == "year":
+            # 'growth from 1994 to 1995' has only one year to grow from.
+            grain = "year" if ranges[0].end.year - ranges[0].start.year == 2 else grain
         if grain == "asked":
             if len(times) != 1 or times[0].grain != "year":
                 raise CouldNotMap(["growth"], "Say 'year over year', 'month over month', or 'growth by year'.")
@@ -379,15 +474,27 @@ class Question:
             raise CouldNotMap([times[-1].text], f"That growth is from {grain} to {grain}.")
         for period in draft.periods:
             for span in period.spans:
-                if len(period.spans) > 1 or (span.start and span.end and grain == "year" and span.end.year - span.start.year < 2):
-                    raise CouldNotMap([period.text], "Growth needs the period before; ask for a range, for instance 'between 1994 and 1996'.")
+                if len(period.spans) > 1 or (
+                    span.start and span.end and grain == "year" and span.end.year - span.start.year < 2
+                ):
+                    raise CouldNotMap(
+                        [period.text],
+                        "Growth needs the period before; ask for a range, for instance 'between 1994 and 1996'.",
+                    )
                 if grain == "year" and any(d and (d.month, d.day) != (1, 1) for d in (span.start, span.end)):
                     raise CouldNotMap([period.text], "Yearly growth needs whole years.")
                 if grain != "year" and span.grain not in ("year", "years"):
                     raise CouldNotMap([period.text], "Growth needs the period before; ask for whole years.")
         if len(draft.measures) != 1 or draft.compare or draft.total_limits or draft.entity:
             raise CouldNotMap(["growth"], "Growth of one measure at a time.")
-        if draft.periods and any("from" == p.text.split()[0] and p.spans[0].end and p.spans[0].end.year - p.spans[0].start.year > 2 for p in draft.periods) and not times:  # type: ignore[union-attr]
+        if (
+            draft.periods
+            and any(
+                p.text.split()[0] == "from" and p.spans[0].end and p.spans[0].end.year - p.spans[0].start.year > 2
+                for p in draft.periods
+            )
+            and not times
+        ):  # type: ignore[union-attr]
             raise CouldNotMap([draft.periods[0].text], "Say 'year over year growth between ... and ...'.")
         others = [g for g in groups if not g.grain]
         date = times[0].date if times else None
@@ -406,7 +513,9 @@ class Question:
                 if grain not in ("year", "quarter", "month"):
                     raise CouldNotMap([period.text], "I compare whole years, quarters or months.")
                 found.append(GroupAsk(period.text, grain=grain, date=period.date))
-            elif grain == "year" and (span := period.spans[0]).start and span.end and span.end.year - span.start.year > 1:
+            elif (
+                grain == "year" and (span := period.spans[0]).start and span.end and span.end.year - span.start.year > 1
+            ):
                 if span.end.year - span.start.year != 2:
                     raise CouldNotMap([period.text], "Say '1994 and 1996', or 'by year between 1994 and 1996'.")
                 found.append(GroupAsk(period.text, grain="year", date=period.date))
@@ -423,7 +532,10 @@ class Question:
             return values[0]
         if not values and draft.predicate_at and len(draft.periods) - periods_at == 1:
             return draft.periods.pop()
-        raise CouldNotMap([draft.measures[0].text], "Say which one part the share is of, for instance 'what percentage of sales comes from Europe', or 'share of sales by region'.")
+        raise CouldNotMap(
+            [draft.measures[0].text],
+            "Say which one part the share is of, for instance 'what percentage of sales comes from Europe', or 'share of sales by region'.",
+        )
 
     def _meaning(self, shape: str, groups: Sequence[GroupAsk], notes: list[str], **more) -> Meaning:
         draft = self.draft

@@ -11,7 +11,14 @@ from workers.adapters.semantic.model import Model
 from workers.adapters.semantic.words import FUNCTION_WORDS, Token, tokens_of
 from workers.ports import CouldNotMap
 
-GRAINS = {"year": "year", "years": "year", "quarter": "quarter", "quarters": "quarter", "month": "month", "months": "month"}
+GRAINS = {
+    "year": "year",
+    "years": "year",
+    "quarter": "quarter",
+    "quarters": "quarter",
+    "month": "month",
+    "months": "month",
+}
 
 
 @dataclass(frozen=True)
@@ -47,13 +54,21 @@ class Term:
         return next((sense for sense in self.senses if sense.kind == kind), None)
 
 
+def _plural(words: str) -> str:
+    if words.endswith("y"):
+        return words[:-1] + "ies"
+    return words + ("es" if words.endswith(("s", "x")) else "s")
+
+
 class Lexicon:
     """Phrases of one model, longest first."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
         self._phrases: dict[tuple[str, ...], list[Sense]] = {}
-        self._patterns = [(re.compile(d.pattern.like), d.pattern.value, name) for name, d in model.dimensions.items() if d.pattern]
+        self._patterns = [
+            (re.compile(d.pattern.like), d.pattern.value, name) for name, d in model.dimensions.items() if d.pattern
+        ]
         self._fill()
         self._longest = max(map(len, self._phrases))
         self._words = sorted({word for phrase in self._phrases for word in phrase if word.isalpha()} | FUNCTION_WORDS)
@@ -72,6 +87,16 @@ class Lexicon:
         for family in model.families.values():
             for words in family.words:
                 self._add_noun(words, Sense("dimension", family.members))
+        for name, ratio in model.ratios.items():
+            over, per = model.measures[ratio.over], model.dimensions[ratio.per].words
+            nouns = [noun for d in model.dimensions.values() if d.count == ratio.over for noun in d.words]
+            for word in (
+                *over.words,
+                *(_plural(noun) for noun in nouns),
+                *(f"number of {_plural(noun)}" for noun in nouns),
+            ):
+                for noun in per:
+                    self._add(f"average {word} per {noun}", Sense("ratio", (ratio.over, ratio.by)))
         for name, attribute in model.attributes.items():
             for words in attribute.words:
                 self._add(words, Sense("attribute", (name,)))
@@ -96,10 +121,8 @@ class Lexicon:
 
     def _add_noun(self, words: str, sense: Sense) -> None:
         self._add(words, sense)
-        head, _, last = words.rpartition(" ")
         if " of " not in words and "'" not in words:
-            plural = last[:-1] + "ies" if last.endswith("y") else last + ("es" if last.endswith(("s", "x")) else "s")
-            self._add(f"{head} {plural}", Sense(sense.kind, sense.names, plural=True))
+            self._add(_plural(words), Sense(sense.kind, sense.names, plural=True))
 
     def _add(self, words: str, sense: Sense) -> None:
         model = self._model
@@ -146,18 +169,25 @@ class Lexicon:
     def _refuse_unknown(self, terms: Sequence[Term]) -> None:
         unclear = [(term, sense) for term in terms if (sense := term.sense("unclear")) and len(term.senses) == 1]
         unknown = [
-            term for term in terms if not term.senses and term.number is None and term.tokens[0].kind != "date" and term.word not in FUNCTION_WORDS
+            term
+            for term in terms
+            if not term.senses
+            and term.number is None
+            and term.tokens[0].kind != "date"
+            and term.word not in FUNCTION_WORDS
         ]
         if unknown:
             raise CouldNotMap(list(dict.fromkeys(term.text for term in unknown)), self._hint(unknown))
         if unclear:
-            raise CouldNotMap([term.text for term, _ in unclear], " ".join(dict.fromkeys(sense.value for _, sense in unclear)))
+            raise CouldNotMap(
+                [term.text for term, _ in unclear], " ".join(dict.fromkeys(sense.value for _, sense in unclear))
+            )
 
     def _hint(self, unknown: Sequence[Term]) -> str:
         hints = []
         for term in unknown[:5]:
-            near = get_close_matches(term.word, self._words, 1, 0.75) if len(term.word) > 3 else []
-            if near:
+            near = get_close_matches(term.word, self._words, 1, 0.8) if len(term.word) > 3 else []
+            if near and near[0] != term.word:
                 hints.append(f"Did you mean '{near[0]}' for '{term.text}'?")
         return " ".join(hints) or self.known()
 

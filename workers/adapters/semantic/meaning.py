@@ -25,6 +25,7 @@ class GroupAsk:
     grain: str | None = None
     date: str | None = None
     plural: bool = False
+    owner: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Limit:
     numbers: tuple[Decimal, ...]
     percent: bool = False
     text: str = ""
+    years: bool = False
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ class Measure(_Part):
     means: str
     through: str | None = None
     additive: bool = False
+    unclear_date: bool = False
 
 
 class Ratio(_Part):

@@ -7,8 +7,17 @@ from datetime import date, timedelta
 from workers.adapters.semantic.meaning import PeriodAsk, Span
 from workers.adapters.semantic.reader import VERSUS, Reader
 
-_MONTHS = {name[:size]: n for n, name in enumerate("january february march april may june july august september october november december".split(), 1) for size in (3, len(name))} | {"sept": 9}  # fmt: skip
-_QUARTERS = {"q1": 1, "q2": 2, "q3": 3, "q4": 4, "first quarter": 1, "second quarter": 2, "third quarter": 3, "fourth quarter": 4}
+_MONTHS = {name[:size]: n for n, name in enumerate(["january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december"], 1) for size in (3, len(name))} | {"sept": 9}  # fmt: skip
+_QUARTERS = {
+    "q1": 1,
+    "q2": 2,
+    "q3": 3,
+    "q4": 4,
+    "first quarter": 1,
+    "second quarter": 2,
+    "third quarter": 3,
+    "fourth quarter": 4,
+}
 _HALVES = {"h1": 1, "h2": 2, "first half": 1, "second half": 2}
 _PLACES = ("in", "during", "for", "of", "on", "over", "within", "throughout", "from", "across")
 
@@ -20,7 +29,7 @@ def _months(year: int, first: int, count: int, label: str, grain: str) -> Span:
 
 def _read_year(reader: Reader) -> int | None:
     start = reader.pos
-    reader.take("the calendar year", "the year", "calendar year", "year")
+    reader.take("the calendar year", "the year", "calendar year", "year", "the years", "years")
     term = reader.term()
     if term and term.number and term.number.is_year:
         reader.pos += 1
@@ -48,7 +57,14 @@ def _read_point(reader: Reader) -> Span | None:
 
 
 def _read_whole_year(reader: Reader) -> Span | None:
-    if reader.take("the last year of the data", "last year of the data", "the last year", "last year", "the latest year", "latest year"):
+    if reader.take(
+        "the last year of the data",
+        "last year of the data",
+        "the last year",
+        "last year",
+        "the latest year",
+        "latest year",
+    ):
         year = _last_year(reader)
         return Span(date(year, 1, 1), date(year + 1, 1, 1), f"{year} (the last year of the data)")
     year = _read_year(reader)
@@ -113,7 +129,13 @@ def _read_day(reader: Reader) -> Span | None:
                 reader.take(",")
                 year = _read_year(reader)
                 day = date(year, month, int(number.number)) if year else None
-        elif term and term.number and term.number.plain and not term.number.is_year and (reader.word(1) in _MONTHS or reader.word(2) in _MONTHS):
+        elif (
+            term
+            and term.number
+            and term.number.plain
+            and not term.number.is_year
+            and (reader.word(1) in _MONTHS or reader.word(2) in _MONTHS)
+        ):
             reader.pos += 1
             reader.take("of")
             month = _MONTHS.get(reader.word(), 0)
@@ -177,7 +199,12 @@ def _read_last_years(reader: Reader) -> Span | None:
             reader.take("of the available data", "of available data", "of the data", "of data", "in the data")
             last = _last_year(reader)
             first = last - int(number.number) + 1
-            return Span(date(first, 1, 1), date(last + 1, 1, 1), f"{first} to {last} (the last {number.text} years of the data)", "years")
+            return Span(
+                date(first, 1, 1),
+                date(last + 1, 1, 1),
+                f"{first} to {last} (the last {number.text} years of the data)",
+                "years",
+            )
     reader.pos = start
     return None
 
@@ -195,7 +222,22 @@ def read_period(reader: Reader) -> PeriodAsk | None:
 def _read_role(reader: Reader) -> str | None:
     """'shipped' or 'with a ship date' in front of a period says which date is meant."""
     start = reader.pos
-    reader.take("that were", "which were", "that was", "were", "was", "are", "who", "that", "being", "have been", "with", "where", "whose", "by")
+    reader.take(
+        "that were",
+        "which were",
+        "that was",
+        "were",
+        "was",
+        "are",
+        "who",
+        "that",
+        "being",
+        "have been",
+        "with",
+        "where",
+        "whose",
+        "by",
+    )
     reader.articles()
     verb = reader.word()
     for name, date_role in reader.model.dates.items():
@@ -242,4 +284,6 @@ def _read_body(reader: Reader, start: int, role: str | None) -> PeriodAsk | None
     joins.discard(",")
     if len(joins) > 1 or len({span.grain for span in spans}) > 1 or between:
         return None
-    return PeriodAsk(reader.text(start), tuple(spans), role, joins.pop() if joins else ("and" if len(spans) > 1 else None))
+    return PeriodAsk(
+        reader.text(start), tuple(spans), role, joins.pop() if joins else ("and" if len(spans) > 1 else None)
+    )

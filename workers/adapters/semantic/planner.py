@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
-from workers.adapters.semantic.meaning import GroupAsk, MeasureAsk, Meaning, PeriodAsk, RowLimitAsk, ValueAsk
+from workers.adapters.semantic.meaning import GroupAsk, Meaning, MeasureAsk, PeriodAsk, RowLimitAsk, ValueAsk
 from workers.adapters.semantic.model import Model
 from workers.ports import CouldNotMap
 
@@ -56,15 +56,23 @@ class Planner:
             if base:
                 found[names] = base
         if len(found) > 1:
-            about = {names: base for names, base in found.items() if all(self.model.measures[n].about in (None, *meaning.mentioned) for n in names)}
+            about = {
+                names: base
+                for names, base in found.items()
+                if all(self.model.measures[n].about in (None, *meaning.mentioned) for n in names)
+            }
             found = about or found
         if not found:
             raise self._misfit(meaning, asks)
         if len(found) > 1:
             unclear = next(ask for ask in asks if len(ask.names) > 1)
-            raise CouldNotMap([unclear.text], "It may be " + " or ".join(f"'{self.model.measures[n].words[0]}'" for n in unclear.names) + ".")
+            raise CouldNotMap(
+                [unclear.text],
+                "It may be " + " or ".join(f"'{self.model.measures[n].words[0]}'" for n in unclear.names) + ".",
+            )
         names, base = next(iter(found.items()))
         self._refuse_other_meaning(meaning, asks, names, base)
+        self._refuse_mixed_dates(meaning, names)
         plan = self._resolve(meaning, asks, names, base)
         self._refuse_unsound(plan)
         return plan
@@ -79,7 +87,11 @@ class Planner:
     def _with_owners(self, meaning: Meaning) -> Meaning:
         """A role named outright ('supplier nation Germany') counts as a mention of its owner."""
         named = {self.model.owners.get(v.dimensions[0]) for v in meaning.values if len(v.dimensions) == 1}
-        named |= {self.model.owners.get(g.dimensions[0]) for g in (*meaning.groups, *filter(None, [meaning.entity])) if len(g.dimensions) == 1}
+        named |= {
+            self.model.owners.get(g.dimensions[0])
+            for g in (*meaning.groups, *filter(None, [meaning.entity]))
+            if len(g.dimensions) == 1
+        }
         return replace(meaning, mentioned=meaning.mentioned | {name for name in named if name})
 
     def _bases(self, meaning: Meaning) -> Iterator[str]:
@@ -120,17 +132,40 @@ class Planner:
 
     def _date_of(self, meaning: Meaning) -> str:
         """The one date a question speaks of: a period or grain that names one decides for those that name none."""
-        named = {thing.date for thing in (*meaning.periods, *meaning.groups, *filter(None, [meaning.entity])) if thing.date}
-        if len(named) > 1:
-            return self.model.default_date
-        return named.pop() if named else self.model.default_date
+        return next((thing.date for thing in self._times(meaning) if thing.date), self.model.default_date)
+
+    def _times(self, meaning: Meaning) -> list[PeriodAsk | GroupAsk]:
+        things = [*meaning.periods, *(g for g in (*meaning.groups, meaning.entity) if g and g.grain)]
+        return [*things, meaning.numerator] if isinstance(meaning.numerator, PeriodAsk) else things
+
+    def _refuse_mixed_dates(self, meaning: Meaning, names: tuple[str, ...]) -> None:
+        """'sales in 1995 by ship month': is 1995 the year of the order, or of the shipment?"""
+        unnamed = [thing for thing in self._times(meaning) if thing.date is None]
+        named = {thing.date for thing in self._times(meaning)} - {None, self.model.default_date}
+        if unnamed and named:
+            raise CouldNotMap(
+                [unnamed[0].text],
+                f"Say the date for it as well, for instance '{self.model.dates[named.pop()].words[0]}'.",
+            )
+        if unnamed and any(self.model.measures[name].unclear_date for name in names):
+            raise CouldNotMap(
+                [unnamed[0].text],
+                "Say which date is meant, for instance 'ordered in 1995', 'shipped in 1995' or 'by ship year'.",
+            )
 
     def _misfit(self, meaning: Meaning, asks: tuple[MeasureAsk, ...]) -> CouldNotMap:
         """Name the smallest thing that does not go with the measure."""
         spoken = asks[0].text if asks else (meaning.entity.text if meaning.entity else "this")
         for ask in asks[1:]:
-            if not any(self._fits(Meaning("table"), (asks[0], ask), pair, b) for pair in product(asks[0].names, ask.names) for b in self.model.bases):
-                return CouldNotMap([ask.text], f"It cannot be computed together with '{spoken}' without counting rows twice; ask for each by itself.")
+            if not any(
+                self._fits(Meaning("table"), (asks[0], ask), pair, b)
+                for pair in product(asks[0].names, ask.names)
+                for b in self.model.bases
+            ):
+                return CouldNotMap(
+                    [ask.text],
+                    f"It cannot be computed together with '{spoken}' without counting rows twice; ask for each by itself.",
+                )
         for thing in self._things(meaning):
             one = Meaning("table", mentioned=meaning.mentioned)
             fits = any(
@@ -139,10 +174,14 @@ class Planner:
                 for base in self._bases(meaning)
             )
             if not fits:
-                return CouldNotMap([thing.text], f"'{spoken}' cannot be asked by or limited to it without counting rows twice.")
+                return CouldNotMap(
+                    [thing.text], f"'{spoken}' cannot be asked by or limited to it without counting rows twice."
+                )
         return CouldNotMap([spoken], "These things cannot be combined without counting rows twice.")
 
-    def _refuse_other_meaning(self, meaning: Meaning, asks: tuple[MeasureAsk, ...], names: tuple[str, ...], base: str) -> None:
+    def _refuse_other_meaning(
+        self, meaning: Meaning, asks: tuple[MeasureAsk, ...], names: tuple[str, ...], base: str
+    ) -> None:
         """'number of customers' beside 'sales' would silently become customers who ordered."""
         if len(asks) < 2:
             return
@@ -150,7 +189,10 @@ class Planner:
             if self.model.measures[name].through:
                 alone = next((b for b in self.model.bases if self._fits(meaning, (ask,), (name,), b)), base)
                 if alone != base:
-                    raise CouldNotMap([ask.text], "Beside the other measure it would only count those with orders; ask for it by itself, or say 'active customers'.")
+                    raise CouldNotMap(
+                        [ask.text],
+                        "Beside the other measure it would only count those with orders; ask for it by itself, or say 'active customers'.",
+                    )
 
     # -- making every choice --------------------------------------------------------------------------------------
 
@@ -170,7 +212,9 @@ class Planner:
             if isinstance(ask, PeriodAsk):
                 return Filter(ask, ask.date or self._date_of(meaning))
             if isinstance(ask, RowLimitAsk):
-                return Filter(ask, next(n for n in ask.attributes if self.model.attributes[n].node in self.model.reach(base)))
+                return Filter(
+                    ask, next(n for n in ask.attributes if self.model.attributes[n].node in self.model.reach(base))
+                )
             return Filter(ask, self._choose(base, ask, meaning, notes))
 
         for ask, name in zip(asks, names, strict=True):
@@ -198,7 +242,12 @@ class Planner:
             mine = self.model.owners.get(candidates[0])
             others = {self.model.owners.get(name) for name in candidates[1:]} & set(meaning.mentioned)
             if others and not owner:
-                raise CouldNotMap([thing.text], "It may be the " + "'s or the ".join(filter(None, [mine, *others])) + "'s; say which, for instance 'supplier nation'.")
+                raise CouldNotMap(
+                    [thing.text],
+                    "It may be the "
+                    + "'s or the ".join(filter(None, [mine, *others]))
+                    + "'s; say which, for instance 'supplier nation'.",
+                )
             family = next((f for f in self.model.families.values() if candidates[0] in f.members), None)
             if family and family.note not in notes:
                 notes.append(family.note)
@@ -214,7 +263,10 @@ class Planner:
         for group, column in zip(meaning.groups, plan.groups, strict=True):
             dimension = self.model.dimensions.get(column.dimension or "")
             if dimension and (not dimension.group or dimension.amount):
-                raise CouldNotMap([group.text], "That would be one row for each of them; ask for a ranking, for instance 'top 10 orders'.")
+                raise CouldNotMap(
+                    [group.text],
+                    "That would be one row for each of them; ask for a ranking, for instance 'top 10 orders'.",
+                )
         self._refuse_repeated(plan)
         self._refuse_outside(plan)
         self._refuse_sets(plan)
@@ -222,9 +274,13 @@ class Planner:
             measure = self.model.measures[name]
             native = self.model.dimensions[measure.counts].node if measure.counts else plan.base
             if meaning.shape == "share" and (not measure.additive or native != plan.base):
-                raise CouldNotMap([meaning.measures[0].text], "Its parts do not add up to a total, so it has no shares.")
+                raise CouldNotMap(
+                    [meaning.measures[0].text], "Its parts do not add up to a total, so it has no shares."
+                )
             if meaning.shape == "part" and not measure.additive:
-                raise CouldNotMap([meaning.measures[0].text], "Its parts do not add up to a total, so it has no shares.")
+                raise CouldNotMap(
+                    [meaning.measures[0].text], "Its parts do not add up to a total, so it has no shares."
+                )
 
     def _refuse_repeated(self, plan: Plan) -> None:
         seen: dict[str, str] = {}
@@ -259,7 +315,9 @@ class Planner:
 
     def _refuse_sets(self, plan: Plan) -> None:
         """'customers who bought A and B', 'orders not shipped by AIR': every row, or at least one? Counting cannot tell."""
-        counted: list[str] = [c for name, _ in (*plan.measures, *plan.limits) if (c := self.model.measures[name].counts)]
+        counted: list[str] = [
+            c for name, _ in (*plan.measures, *plan.limits) if (c := self.model.measures[name].counts)
+        ]
         counted += [r for _, by in (*plan.measures, *plan.limits) if by and (r := self.model.measures[by].counts)]
         if plan.meaning.shape in ("list", "count") and plan.entity and plan.entity.dimension:
             counted.append(plan.entity.dimension)
@@ -270,8 +328,15 @@ class Planner:
                 ask = condition.ask
                 if isinstance(ask, RowLimitAsk) or condition.target in grouped:
                     continue
-                node = self.model.dates[condition.target].node if isinstance(ask, PeriodAsk) else self.model.dimensions[condition.target].node
+                node = (
+                    self.model.dates[condition.target].node
+                    if isinstance(ask, PeriodAsk)
+                    else self.model.dimensions[condition.target].node
+                )
                 if node in own:
                     continue
                 if ask.conjunction == "and" or (isinstance(ask, ValueAsk) and ask.negated):
-                    raise CouldNotMap([ask.text], "At least one, or all of them? Use 'or' between values, and name one at a time to leave out.")
+                    raise CouldNotMap(
+                        [ask.text],
+                        "At least one, or all of them? Use 'or' between values, and name one at a time to leave out.",
+                    )

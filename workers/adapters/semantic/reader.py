@@ -14,7 +14,7 @@ VERSUS = ("compared to", "compared with", "versus", "vs", "against")
 _LIMITS = {
     "no more than": "<=", "not more than": "<=", "at most": "<=", "up to": "<=", "<=": "<=",
     "no less than": ">=", "not less than": ">=", "no fewer than": ">=", "at least": ">=", ">=": ">=",
-    "more than": ">", "greater than": ">", "larger than": ">", "higher than": ">", "over": ">", "above": ">", "exceeding": ">", "exceeds": ">", "exceed": ">", ">": ">",
+    "more than": ">", "greater than": ">", "larger than": ">", "higher than": ">", "over": ">", "above": ">", "exceeding": ">", "exceeded": ">", "exceeds": ">", "exceed": ">", ">": ">",
     "less than": "<", "fewer than": "<", "lower than": "<", "smaller than": "<", "below": "<", "under": "<", "<": "<",
     "exactly": "=", "equal to": "=", "=": "=",
 }  # fmt: skip
@@ -26,7 +26,17 @@ class Reader:
     def __init__(self, terms: Sequence[Term], model: Model) -> None:
         self.terms = terms
         self.model = model
-        self.pos = 0
+        self.furthest = 0
+        self._pos = 0
+
+    @property
+    def pos(self) -> int:
+        return self._pos
+
+    @pos.setter
+    def pos(self, value: int) -> None:
+        self._pos = value
+        self.furthest = max(self.furthest, value)
 
     @property
     def done(self) -> bool:
@@ -61,10 +71,13 @@ class Reader:
             self.pos += 1
 
     def stuck(self, hint: str = "", at: int | None = None) -> CouldNotMap:
-        """The refusal that names the term nothing could be made of."""
-        at = self.pos if at is None else at
-        term = self.terms[min(at, len(self.terms) - 1)]
-        return CouldNotMap([term.text], hint or "I know the word, but not what it means at this place of the question; try a simpler sentence.")
+        """The refusal that names the terms nothing could be made of: from here, or `at`, as far as any try came."""
+        start = min(self.pos if at is None else at, len(self.terms) - 1)
+        end = max(start + 1, self.furthest) if at is None else start + 1
+        return CouldNotMap(
+            [self.text(start, end)],
+            hint or "I know the word, but not what it means at this place of the question; try a simpler sentence.",
+        )
 
     def read_number(self):
         term = self.term()
@@ -88,17 +101,25 @@ class Reader:
         if sign:
             number = self.read_number()
             if number:
-                return Limit(_LIMITS[sign], (number.number,), number.percent, self.text(start))
+                return Limit(_LIMITS[sign], (number.number,), number.percent, self.text(start), number.is_year)
         elif self.take("between"):
             low = self.read_number()
             if low and self.take("and") and (high := self.read_number()) and low.percent == high.percent:
-                return Limit("between", (low.number, high.number), low.percent, self.text(start))
+                return Limit(
+                    "between", (low.number, high.number), low.percent, self.text(start), low.is_year or high.is_year
+                )
         else:
             number = self.read_number()
             if number:
                 more = self.take("or more", "and more", "or less", "or fewer")
                 if more:
-                    return Limit(">=" if more.endswith("more") else "<=", (number.number,), number.percent, self.text(start))
+                    return Limit(
+                        ">=" if more.endswith("more") else "<=",
+                        (number.number,),
+                        number.percent,
+                        self.text(start),
+                        number.is_year,
+                    )
         self.pos = start
         return None
 
@@ -153,7 +174,9 @@ class Reader:
         if len(joins) > 1:
             self.pos = start
             raise self.stuck("I cannot tell how 'and' and 'or' belong together here.", start)
-        return ValueAsk(self.text(start), dimensions, tuple(dict.fromkeys(values)), negated, joins.pop() if joins else None)
+        return ValueAsk(
+            self.text(start), dimensions, tuple(dict.fromkeys(values)), negated, joins.pop() if joins else None
+        )
 
     def _read_join(self) -> str | None:
         comma = self.take(",")

@@ -9,7 +9,7 @@ from decimal import Decimal
 import sqlglot
 from sqlglot import exp
 
-from workers.adapters.semantic.meaning import Limit, PeriodAsk, RowLimitAsk, ValueAsk
+from workers.adapters.semantic.meaning import Limit, PeriodAsk, ValueAsk
 from workers.adapters.semantic.model import Model
 from workers.adapters.semantic.planner import Column, Filter, Plan
 
@@ -45,7 +45,13 @@ class Renderer:
 
     def render(self) -> Rendered:
         shape = self.plan.meaning.shape
-        build = {"share": self._share, "part": self._part, "growth": self._growth, "count": self._count, "list": self._list}.get(shape, self._table)
+        build = {
+            "share": self._share,
+            "part": self._part,
+            "growth": self._growth,
+            "count": self._count,
+            "list": self._list,
+        }.get(shape, self._table)
         tree, columns = build()
         tables = {self.model.nodes[node].table for node in self._joined()}
         return Rendered(tree, tuple(columns), tuple(sorted(tables)), tuple(self._joined()))
@@ -91,7 +97,13 @@ class Renderer:
     def _period_number(self, column: Column) -> exp.Expression:
         """A number that grows by one from period to period, to see gaps."""
         day = self._date(str(column.date)).sql(dialect="spark")
-        return _parse({"year": f"YEAR({day})", "quarter": f"YEAR({day}) * 4 + QUARTER({day})", "month": f"YEAR({day}) * 12 + MONTH({day})"}[str(column.grain)])
+        return _parse(
+            {
+                "year": f"YEAR({day})",
+                "quarter": f"YEAR({day}) * 4 + QUARTER({day})",
+                "month": f"YEAR({day}) * 12 + MONTH({day})",
+            }[str(column.grain)]
+        )
 
     def _output(self, column: Column) -> list[tuple[str, exp.Expression]]:
         """What is shown of a group: its label, and its key where the label may repeat."""
@@ -133,9 +145,13 @@ class Renderer:
     def _between_days(self, role: str, start: date | None, end: date | None) -> exp.Expression:
         parts: list[exp.Expression] = []
         if start:
-            parts.append(exp.GTE(this=self._date(role), expression=exp.cast(exp.Literal.string(start.isoformat()), "date")))
+            parts.append(
+                exp.GTE(this=self._date(role), expression=exp.cast(exp.Literal.string(start.isoformat()), "date"))
+            )
         if end:
-            parts.append(exp.LT(this=self._date(role), expression=exp.cast(exp.Literal.string(end.isoformat()), "date")))
+            parts.append(
+                exp.LT(this=self._date(role), expression=exp.cast(exp.Literal.string(end.isoformat()), "date"))
+            )
         return exp.and_(*parts)
 
     def _limit(self, value: exp.Expression, limit: Limit) -> exp.Expression:
@@ -164,7 +180,10 @@ class Renderer:
             join = paths[node][-1]
             on = exp.and_(
                 *(
-                    exp.EQ(this=exp.column(left, table=nodes[join.source].alias), expression=exp.column(right, table=nodes[node].alias))
+                    exp.EQ(
+                        this=exp.column(left, table=nodes[join.source].alias),
+                        expression=exp.column(right, table=nodes[node].alias),
+                    )
                     for left, right in join.keys.items()
                 )
             )
@@ -173,7 +192,12 @@ class Renderer:
 
     # -- statements -----------------------------------------------------------------------------------------------
 
-    def _grouped(self, columns: list[Column], measures: list[tuple[str, exp.Expression]], extra: list[tuple[str, exp.Expression]] = []) -> exp.Select:  # noqa: B006
+    def _grouped(
+        self,
+        columns: list[Column],
+        measures: list[tuple[str, exp.Expression]],
+        extra: list[tuple[str, exp.Expression]] = [],
+    ) -> exp.Select:  # noqa: B006
         """SELECT groups, measures FROM base and joins WHERE filters GROUP BY keys."""
         outputs = [pair for column in columns for pair in self._output(column)]
         keys = [key for column in columns for key in self._keys(column)]
@@ -217,12 +241,16 @@ class Renderer:
             tree = tree.order_by(*self._order(columns, first, rank.descending)).limit(rank.size or 1)
         elif any(column.grain for column in columns):
             columns_in_time = sorted(columns, key=lambda c: c.grain is None)
-            tree = tree.order_by(*(exp.Ordered(this=key, nulls_first=True) for column in columns_in_time for key in self._keys(column)))
+            tree = tree.order_by(
+                *(exp.Ordered(this=key, nulls_first=True) for column in columns_in_time for key in self._keys(column))
+            )
         elif columns:
             tree = tree.order_by(*self._order(columns, first))
         return tree, names
 
-    def _ranked_in_groups(self, columns: list[Column], measures: list[tuple[str, exp.Expression]]) -> tuple[exp.Select, list[str]]:
+    def _ranked_in_groups(
+        self, columns: list[Column], measures: list[tuple[str, exp.Expression]]
+    ) -> tuple[exp.Select, list[str]]:
         """The first N rows of each group, by a row number; ties go by key."""
         plan = self.plan
         rank = plan.meaning.rank
@@ -235,12 +263,19 @@ class Renderer:
             inner = inner.having(self._limit(self._expression(measure), limit.limit))
         order = [exp.Ordered(this=exp.column(measures[0][0]), desc=rank.descending, nulls_first=not rank.descending)]
         order += [exp.Ordered(this=exp.column(name), nulls_first=True) for name, _ in entity_keys]
-        window = exp.Window(this=exp.RowNumber(), partition_by=[exp.column(name) for name, _ in keys], order=exp.Order(expressions=order))
+        window = exp.Window(
+            this=exp.RowNumber(),
+            partition_by=[exp.column(name) for name, _ in keys],
+            order=exp.Order(expressions=order),
+        )
         numbered = exp.select("*", _named(window, "rank_in_group")).from_(inner.subquery("grouped"))
         names.append("rank_in_group")
         tree = exp.select(*names).from_(numbered.subquery("ranked"))
         tree = tree.where(exp.LTE(this=exp.column("rank_in_group"), expression=exp.Literal.number(rank.size or 1)))
-        tree = tree.order_by(*(exp.Ordered(this=exp.column(name), nulls_first=True) for name, _ in keys), exp.Ordered(this=exp.column("rank_in_group"), nulls_first=True))
+        tree = tree.order_by(
+            *(exp.Ordered(this=exp.column(name), nulls_first=True) for name, _ in keys),
+            exp.Ordered(this=exp.column("rank_in_group"), nulls_first=True),
+        )
         return tree, names
 
     def _share(self) -> tuple[exp.Select, list[str]]:
@@ -266,7 +301,13 @@ class Renderer:
         name, expression = self._measured()[0]
         assert self.plan.numerator is not None
         condition = self._condition(self.plan.numerator)
-        part = expression.copy().transform(lambda node: exp.Filter(this=node.copy(), expression=exp.Where(this=condition.copy())) if isinstance(node, exp.AggFunc) else node)
+        part = expression.copy().transform(
+            lambda node: (
+                exp.Filter(this=node.copy(), expression=exp.Where(this=condition.copy()))
+                if isinstance(node, exp.AggFunc)
+                else node
+            )
+        )
         names = [f"{name}_of_part", f"{name}_in_total", "share_of_total"]
         part = exp.func("COALESCE", part, exp.Literal.number(0))
         outputs = [(names[0], part), (names[1], expression), (names[2], self._rate(part.copy(), expression.copy()))]
@@ -279,19 +320,30 @@ class Renderer:
         columns = [plan.entity, *plan.groups]
         name, expression = self._measured()[0]
         keys = [(f"key_{n}", key) for n, key in enumerate((k for c in plan.groups for k in self._keys(c)), 1)]
-        inner = self._grouped(columns, [(name, expression)], [("period_number", self._period_number(plan.entity)), *keys])
+        inner = self._grouped(
+            columns, [(name, expression)], [("period_number", self._period_number(plan.entity)), *keys]
+        )
 
         def before(column: str) -> exp.Expression:
             order = exp.Order(expressions=[exp.Ordered(this=exp.column("period_number"), nulls_first=True)])
-            return exp.Window(this=exp.Lag(this=exp.column(column)), partition_by=[exp.column(k) for k, _ in keys], order=order)
+            return exp.Window(
+                this=exp.Lag(this=exp.column(column)), partition_by=[exp.column(k) for k, _ in keys], order=order
+            )
 
-        follows = exp.EQ(this=before("period_number"), expression=exp.Sub(this=exp.column("period_number"), expression=exp.Literal.number(1)))
+        follows = exp.EQ(
+            this=before("period_number"),
+            expression=exp.Sub(this=exp.column("period_number"), expression=exp.Literal.number(1)),
+        )
         previous = exp.Case().when(follows, before(name))
         with_previous = exp.select("*", _named(previous, f"previous_{name}")).from_(inner.subquery("grouped"))
         change = exp.paren(exp.Sub(this=exp.column(name), expression=exp.column(f"previous_{name}")))
         names = [*self._names(columns), name, f"previous_{name}", "growth"]
-        tree = exp.select(*names[:-1], _named(self._rate(change, exp.column(f"previous_{name}")), "growth")).from_(with_previous.subquery("compared"))
-        return tree.order_by(*(exp.Ordered(this=exp.column(k), nulls_first=True) for k in ("period_number", *(k for k, _ in keys)))), names
+        tree = exp.select(*names[:-1], _named(self._rate(change, exp.column(f"previous_{name}")), "growth")).from_(
+            with_previous.subquery("compared")
+        )
+        return tree.order_by(
+            *(exp.Ordered(this=exp.column(k), nulls_first=True) for k in ("period_number", *(k for k, _ in keys)))
+        ), names
 
     def _count(self) -> tuple[exp.Select, list[str]]:
         """How many groups pass the limits on their totals."""

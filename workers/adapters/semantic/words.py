@@ -23,12 +23,13 @@ _TOKEN = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _SCALES = {"k": 3, "thousand": 3, "m": 6, "mn": 6, "mio": 6, "million": 6, "millions": 6, "b": 9, "bn": 9, "billion": 9}
-_ONES = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
-_NUMBER_WORDS = {word: Decimal(n) for n, word in enumerate(_ONES) if n} | {
-    word: Decimal(10 * n) for n, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)
+_ONES = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+_NUMBER_WORDS = {word: Decimal(n) for n, word in enumerate(_ONES.split(), 1)} | {
+    word: Decimal(10 * n) for n, word in enumerate(_TENS.split(), 2)
 }
 #: Marks that end or separate clauses and never change a meaning where they stand.
-_SILENT = set("?!.:\"`()")
+_SILENT = set('?!.:"`()')
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,13 @@ class Token:
 
 def tokens_of(text: str, exact: dict[str, str], spellings: dict[str, str]) -> list[Token]:
     """Split a question. Quotes and full stops disappear; every other mark stays and has to be understood."""
-    text = unicodedata.normalize("NFKC", text).replace("\u2019", "'").replace("\u2018", "'").replace("\u201c", '"').replace("\u201d", '"')
+    text = (
+        unicodedata.normalize("NFKC", text)
+        .replace("\u2019", "'")
+        .replace("\u2018", "'")
+        .replace("\u201c", '"')
+        .replace("\u201d", '"')
+    )
     text = re.sub(r"[\u2010-\u2015]", "-", text)
     found: list[Token] = []
     for match in _TOKEN.finditer(text):
@@ -84,7 +91,12 @@ def _at_word_edge(text: str, match: re.Match[str]) -> bool:
 
 
 def _joins_words(text: str, match: re.Match[str]) -> bool:
-    return 0 < match.start() and match.end() < len(text) and text[match.start() - 1].isalnum() and text[match.end()].isalnum()
+    return (
+        match.start() > 0
+        and match.end() < len(text)
+        and text[match.start() - 1].isalnum()
+        and text[match.end()].isalnum()
+    )
 
 
 def _number(raw: str) -> Token:
@@ -108,11 +120,15 @@ def _join_scales(tokens: list[Token]) -> list[Token]:
             token = Token("number", token.text, token.word, _NUMBER_WORDS[token.word])
         elif last and last.number is not None and token.word in _SCALES and len(token.word) > 3:
             value = last.number.scaleb(_SCALES[token.word])
-            joined[-1] = Token("number", f"{last.text} {token.text}", f"{last.word} {token.word}", value, money=last.money)
+            joined[-1] = Token(
+                "number", f"{last.text} {token.text}", f"{last.word} {token.word}", value, money=last.money
+            )
             continue
         elif last and last.number is not None and token.word in ("percent", "dollars") and not last.percent:
             percent = token.word == "percent"
-            joined[-1] = Token("number", f"{last.text} {token.text}", last.word, last.number, percent=percent, money=not percent)
+            joined[-1] = Token(
+                "number", f"{last.text} {token.text}", last.word, last.number, percent=percent, money=not percent
+            )
             continue
         joined.append(token)
     return joined
@@ -123,34 +139,33 @@ def is_plain(value: Decimal) -> bool:
     return value.is_finite() and abs(value) < Decimal(10) ** 15
 
 
-#: Command words before the question itself. 'list' and 'show' are remembered: they ask for rows.
-OPENERS = frozenset(
-    """please can could would will you i we want wanted need like d to know see me us tell give get list show display find fetch return retrieve
-    compute calculate determine generate create write build produce make prepare run execute sql spark query select statement
-    code report a an the that what is are was were s of for on about lets let hi hello hey
-    which who there and now then also just some quick quickly""".split()
-)
-LISTING = frozenset("list show display find fetch return retrieve give get which what who select".split())
+_OPENERS = """
+a about all also an and are build calculate can code compute could create d determine display execute fetch find for
+generate get give hello hey hi i is just know let lets like list make me need now of on please prepare produce
+query quick quickly report retrieve return run s see select show some spark sql statement tell that the then
+there to us want wanted was we were what which who will would write you
+"""
+_LISTING = "display fetch find get give list retrieve return select show what which who"
+_FUNCTION_WORDS = """
+!= & 's , - < <= <> = > >= above according achieved across active after against annual annually apr april as asc
+ascending at aug august available average based been before being below best between biggest both bottom bought
+broken but by calendar called came change combined come comes coming compare compared comparison contributed
+count data dec december delivered desc descending did different distinct do does down during each either equal
+every exactly exceed exceeded exceeding exceeds except excluding exist feb february fewer fewest first fourth
+fraction from generated greater greatest group grouped growth h1 h2 had half has have having higher highest how
+in into it its jan january jul july jun june larger largest last latest leading least less located lower lowest
+made many mar march maximum may minimum mom month monthly months more most much named no not nov november number
+oct october onwards or order ordered other output outside over overall past per percent percentage placed
+proportion purchased put q1 q2 q3 q4 qoq quarter quarterly quarters rank ranked ranking rate received recent
+recorded result results same save second sep sept september share shipped since smaller smallest sort sorted
+split store sum table terms than thank thanks them third through throughout till time together top total trend
+trends under unique until up using versus via vs well where whose with within worst worth year years yoy
+"""
+#: Command words before the question itself.
+OPENERS = frozenset(_OPENERS.split())
+#: Among them those that ask for rows.
+LISTING = frozenset(_LISTING.split())
 #: Words that may stand before a noun and change nothing.
-ARTICLES = frozenset("the a an all our of any every".split()) - {"every"}
-
+ARTICLES = frozenset({"a", "an", "any", "our", "the"})
 #: Every word the grammar itself uses. A word that is neither here nor in the lexicon is refused at once.
-FUNCTION_WORDS = (
-    OPENERS
-    | LISTING
-    | ARTICLES
-    | frozenset(
-        """, & - 's and or but by per each every in from to of for on at with within via using across over through throughout during since
-    before after until till between last past recent latest first second third fourth half q1 q2 q3 q4 h1 h2 year years quarter
-    quarters month months annual annually monthly quarterly time trend trends january february march april may june july august
-    september october november december jan feb mar apr jun jul aug sep sept oct nov dec data available top bottom best worst
-    highest lowest largest smallest biggest greatest leading most least fewest maximum minimum largest more less fewer greater larger higher lower smaller
-    than above below under exceeding exceed exceeds least equal exactly not no up excluding except outside other have has had having that
-    which who whose where placed made ordered shipped delivered received bought purchased generated achieved recorded do does did been
-    being there exist share percentage percent proportion fraction comes come came contributed growth rate change compare compared comparison
-    versus vs against rank ranked ranking sort sorted order ordered descending ascending desc asc split broken down grouped group
-    how many much annual number count distinct different unique total overall combined sum together terms based according calendar
-    worth active it its them result results output save store write into put table named called as please thanks thank
-    than > < >= <= = <> != onwards on yoy mom qoq average either both well same average""".split()
-    )
-)
+FUNCTION_WORDS = OPENERS | LISTING | ARTICLES | frozenset(_FUNCTION_WORDS.split())
