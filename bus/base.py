@@ -7,8 +7,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
+import structlog
+
 from bus.fold import State
 from schemas.envelope import Message
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,15 @@ class Arrival:
 
 
 Listener = Callable[[Arrival], None]
+
+
+def tell(listeners: Sequence[Listener], arrival: Arrival) -> None:
+    """Every listener, in turn. One that raises is logged: the commit is in the log whatever it thinks of it."""
+    for listener in list(listeners):
+        try:
+            listener(arrival)
+        except Exception:
+            log.exception("bus.listener_failed", version=arrival.version)
 
 
 class Bus(Protocol):

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
-from bus.base import Arrival, Listener
+from bus.base import Arrival, Listener, tell
 from bus.errors import Closed, ContentTooLarge, Superseded
 from bus.fold import State, decision_key
 from bus.log.seal import NoSeal, Seal
@@ -70,8 +70,7 @@ class MemoryBus:
     def _fold(self, version: int, commit: Sequence[Message], own: bool) -> None:
         valid = self.state.absorb(commit)
         self.state.version = version
-        for listener in list(self._listeners):
-            listener(Arrival(version, tuple(valid), own))
+        tell(self._listeners, Arrival(version, tuple(valid), own))
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         with self.log.lock:

@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from itertools import groupby
 
 import structlog
 
-from bus.base import Arrival, Listener
-from bus.errors import Closed, ContentTooLarge, Superseded
+from bus.base import Arrival, Listener, tell
+from bus.errors import Closed, ContentTooLarge, LogError, Superseded
 from bus.fold import State, decision_key, valid_rows
 from bus.log import rows as codec
 from bus.log.seal import NoSeal, Seal
@@ -34,6 +35,8 @@ def accept_all(_: Message) -> bool:
 
 #: Messages one commit carries at most.
 COMMIT_LIMIT = 5_000
+#: Seconds until the tail looks again after the disk said no.
+RETRY_AFTER = 0.5
 
 
 @dataclass
@@ -68,6 +71,8 @@ class LogBus:
         self._lock = threading.RLock()
         self._listeners: list[Listener] = []
         self._submissions: queue.SimpleQueue[_Submission | None] = queue.SimpleQueue()
+        self._gate = threading.Lock()
+        self._closed = False
         self._stopping = threading.Event()
         self._failed: BaseException | None = None
         self._waiter = Waiter(table.path / "_delta_log")
@@ -81,6 +86,7 @@ class LogBus:
 
     def submit(self, messages: Sequence[Message]) -> Future[int]:
         done: Future[int] = Future()
+        done.set_running_or_notify_cancel()  # whoever gives up waiting does not take it out of a commit it shares
         for message in messages:
             if len(message.content) > MAX_CONTENT or len(message.content.encode()) > MAX_CONTENT:
                 done.set_exception(
@@ -89,10 +95,11 @@ class LogBus:
                     )
                 )
                 return done
-        if self._stopping.is_set():
-            done.set_exception(Closed("the bus is closed"))
-            return done
-        self._submissions.put(_Submission(messages, done))
+        with self._gate:
+            if self._closed:
+                done.set_exception(Closed("the bus is closed"))
+            else:
+                self._submissions.put(_Submission(messages, done))
         return done
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
@@ -115,15 +122,19 @@ class LogBus:
 
     def catch_up(self) -> int:
         with self._lock:
+            if self._overtaken():
+                self._leap()
             while (entry := self.table.entry(self._head + 1)) is not None:
                 rows = codec.from_arrow(self.table.read(entry), entry.version)
                 self._fold(entry.version, self._deciding(rows), own=False)
             return self._head
 
     def close(self) -> None:
-        if self._stopping.is_set():
-            return
-        self._submissions.put(None)
+        with self._gate:
+            if self._closed:
+                return
+            self._closed = True
+            self._submissions.put(None)
         self._writer.join()
         self._stopping.set()
         self._waiter.wake()
@@ -138,6 +149,22 @@ class LogBus:
         self.state.version = version
         return version
 
+    def _overtaken(self) -> bool:
+        """Whether our place in the log was cleaned away. An entry after a missing one is nothing to follow: it can only be
+        there because somebody who slept "won" a version of the past."""
+        return not self.table.exists(self._head) and (self.table.checkpoint_version() or -1) > self._head
+
+    def _leap(self) -> None:
+        """To the living log: what came since is read from the table itself."""
+        from pyarrow import compute as pc
+
+        found, version = self.table.scan(filters=pc.field("log_version") > self._head)
+        log.warning("bus.overtaken", was_at=self._head, now_at=version)
+        rows = self._deciding(codec.from_arrow(found))
+        for number, commit in groupby(rows, key=lambda row: row.log_version):
+            self._fold(number, list(commit), own=False)
+        self._head = self.state.version = version
+
     def _deciding(self, rows: list[Message]) -> list[Message]:
         """Without the receipts and claims that are not signed by whom they name: to the fold they never were."""
         return [row for row in rows if decision_key(row) is None or self._accept(row)]
@@ -146,18 +173,25 @@ class LogBus:
         valid = self.state.absorb(messages)
         self._head = self.state.version = version
         arrival = Arrival(version, tuple(valid), own)
-        for listener in list(self._listeners):
-            listener(arrival)
+        tell(self._listeners, arrival)
 
     def _tail_loop(self) -> None:
-        try:
-            while self._waiter.wait(lambda: self.table.exists(self._head + 1), self._stopping.is_set):
-                with self._lock:
-                    if not self._stopping.is_set():
-                        self.catch_up()
-        except Exception as error:
-            self._failed = error
-            log.exception("bus.tail_failed", table=str(self.table.path))
+        while not self._stopping.is_set():
+            try:
+                while self._waiter.wait(self._is_behind, self._stopping.is_set):
+                    with self._lock:
+                        if not self._stopping.is_set():
+                            self.catch_up()
+            except OSError as error:
+                log.warning("bus.tail_interrupted", table=str(self.table.path), error=str(error))
+                self._stopping.wait(RETRY_AFTER)
+            except Exception as error:
+                self._failed = error
+                log.exception("bus.tail_failed", table=str(self.table.path))
+                return
+
+    def _is_behind(self) -> bool:
+        return self.table.exists(self._head + 1) or self._overtaken()
 
     # --- committing --------------------------------------------------------------------------------------------------
 
@@ -194,9 +228,13 @@ class LogBus:
                 time.sleep(random.uniform(0, backoff))
                 backoff = min(backoff * 2, 0.05)
         except Exception as error:
-            for one in pending:
-                if not one.done.done():
-                    one.done.set_exception(error)
+            waiting = [one for one in pending if not one.done.done()]
+            if len(waiting) > 1 and not isinstance(error, (OSError, LogError)):
+                for one in waiting:  # one of them cannot be written; its neighbours go on
+                    self._commit([one])
+                return
+            for one in waiting:
+                one.done.set_exception(error)
 
     def _still_wanted(self, pending: list[_Submission]) -> list[_Submission]:
         """Drop what the log has decided against, or what a neighbour in this very commit decides first."""
@@ -220,8 +258,6 @@ class LogBus:
             version, codec.to_arrow(messages, version), decided=decided, stats=codec.row_stats(messages)
         )
         if not put.won:
-            if not self.table.exists(version):  # won a version of the cleaned past: go on from the living head
-                self._head = self.table.head()
             return False
         self._seal.commit()
         committed = [m.model_copy(update={"log_version": version, "seq": i}) for i, m in enumerate(messages)]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +18,9 @@ from bus.log import entry as entries
 from bus.log.entry import Added, Entry, entry_path
 from bus.log.store import Durability, LocalStore
 from schemas.columns import TableSchema
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
 
 Now = Callable[[], datetime]
 
@@ -47,7 +50,7 @@ class DeltaLog:
 
     def create(self) -> None:
         """Write version 0 unless the table is there; then check that it is one of ours. Raises ForeignLog."""
-        if self.store.exists(entry_path(0)) or self._checkpoint_version() is not None:
+        if self.store.exists(entry_path(0)) or self.checkpoint_version() is not None:
             self.check()
             return
         data = entries.creation(self.schema, str(uuid.uuid4()), self._now_ms(), uuid.uuid4().hex)
@@ -68,7 +71,7 @@ class DeltaLog:
         if first is not None:
             actions = [json.loads(line) for line in first.splitlines()]
         else:
-            checkpoint = self._checkpoint_version()
+            checkpoint = self.checkpoint_version()
             if checkpoint is None:
                 raise LogMissing(f"no log at {self.path}: run `tailrace init`")
             file = self.path / "_delta_log" / f"{checkpoint:020d}.checkpoint.parquet"
@@ -88,10 +91,12 @@ class DeltaLog:
         if known < 0 or not self.exists(known):
             names = self.store.names("_delta_log")
             versions = [int(name[:20]) for name in names if name.endswith(".json") and name[:20].isdigit()]
-            checkpoint = self._checkpoint_version()
-            known = max([*versions, -1 if checkpoint is None else checkpoint])
-            if known < 0:
-                raise LogMissing(f"no log at {self.path}: run `tailrace init`")
+            known = max([*versions, -1])
+        # Below the checkpoint may be gaps, and entries that a writer who slept put into one.
+        checkpoint = self.checkpoint_version()
+        known = max(known, -1 if checkpoint is None else checkpoint)
+        if known < 0:
+            raise LogMissing(f"no log at {self.path}: run `tailrace init`")
         step = 1
         while self.exists(known + step):
             known += step
@@ -106,7 +111,8 @@ class DeltaLog:
         data = self.store.get(entry_path(version))
         return None if data is None else entries.parse(version, data)
 
-    def _checkpoint_version(self) -> int | None:
+    def checkpoint_version(self) -> int | None:
+        """The newest checkpoint; entries below it may have been cleaned away."""
         data = self.store.get("_delta_log/_last_checkpoint")
         return None if data is None else int(json.loads(data)["version"])
 
@@ -147,12 +153,12 @@ class DeltaLog:
 
     def _in_the_living_log(self, version: int, added: Sequence[Added]) -> bool:
         """A writer that slept can "win" a version that was cleaned away: nobody would ever read it."""
-        checkpoint = self._checkpoint_version()
+        checkpoint = self.checkpoint_version()
         if checkpoint is None or checkpoint < version:
             return True
-        from deltalake import DeltaTable  # rare path; the import is not light
-
-        alive = {row for row in DeltaTable(str(self.path)).file_uris()}
+        if not added:
+            return self.exists(version - 1)
+        alive = self._opened().file_uris()
         return all(any(uri.endswith(one.file) for uri in alive) for one in added)
 
     def append(self, rows: pa.Table, txns: Mapping[str, int] | None = None) -> int:
@@ -182,6 +188,10 @@ class DeltaLog:
 
     def scan(self, columns: Sequence[str] | None = None, filters: Any = None) -> tuple[pa.Table, int]:
         """Everything there is, and the version it was read at, by an ordinary Delta reader."""
+        table = self._opened()
+        return table.to_pyarrow_table(columns=list(columns) if columns else None, filters=filters), table.version()
+
+    def _opened(self) -> DeltaTable:
         import stamina
         from deltalake import DeltaTable
         from deltalake.exceptions import DeltaError
@@ -189,9 +199,7 @@ class DeltaLog:
         # A folder listing is no snapshot: while commits land, it can show version N+2 without N+1.
         for attempt in stamina.retry_context(on=DeltaError, attempts=10, wait_initial=0.01, wait_max=0.5):
             with attempt:
-                table = DeltaTable(str(self.path))
-                found = table.to_pyarrow_table(columns=list(columns) if columns else None, filters=filters)
-                return found, table.version()
+                return DeltaTable(str(self.path))
         raise AssertionError("unreachable: the retry either returns or raises")
 
     def follow(self, after: int) -> Iterator[tuple[Entry, pa.Table]]:
