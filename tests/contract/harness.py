@@ -178,7 +178,8 @@ class _Worlds:
         await host.stop()
 
     def client(self, user: str = "eli") -> TailraceClient:
-        return TailraceClient(user=user, bus=self.bus())
+        """As another service has it: it knows nothing of the log's past."""
+        return TailraceClient(user=user, bus=self.bus(follow_only=True))
 
     async def close(self) -> None:
         for host in self._hosts:
