@@ -6,7 +6,7 @@ BIN := .venv/bin
 ARGS ?=
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup run test lint fmt unit contract integration acceptance bench coverage lock clean
+.PHONY: help setup run test lint fmt unit integration acceptance bench coverage lock clean
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## "; print "make TARGET" } /^[a-z]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
