@@ -42,13 +42,14 @@ class Keyring:
     def load(cls, folder: Path) -> Keyring:
         """Read `keyring.json` and check it against `root.pub`. Raises Untrusted or MissingKey."""
         try:
-            document = json.loads((folder / "keyring.json").read_text())
-            root = Ed25519PublicKey.from_public_bytes(base64.b64decode((folder / "root.pub").read_text()))
+            text, public = (folder / "keyring.json").read_text(), (folder / "root.pub").read_text()
         except FileNotFoundError as error:
             raise MissingKey(f"no keyring in {folder}: run `tailrace init`") from error
         try:
+            document = json.loads(text)
+            root = Ed25519PublicKey.from_public_bytes(base64.b64decode(public))
             root.verify(base64.b64decode(document["signature"]), document["keys"].encode())
-        except (InvalidSignature, KeyError) as error:
+        except (InvalidSignature, KeyError, ValueError, TypeError, AttributeError) as error:
             raise Untrusted(
                 "keys.keyring",
                 f"{folder}/keyring.json was not signed by the root key; restore it, or run `tailrace init` anew",

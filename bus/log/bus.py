@@ -145,7 +145,14 @@ class LogBus:
 
     def _load(self) -> int:
         found, version = self.table.scan()
-        self.state.load(self._deciding(codec.from_arrow(found)))
+        rows = codec.from_arrow(found)
+        if not codec.well_placed(rows, version) and self.table.exists(0):
+            # A foreign writer's rows say nothing true about their place, and the table does not know it: the entries do.
+            rows = []
+            for entry, part in self.table.follow(-1):
+                rows += codec.from_arrow(part, entry.version)
+                version = entry.version
+        self.state.load(self._deciding(rows))
         self.state.version = version
         return version
 

@@ -99,13 +99,7 @@ def parse(version: int, data: bytes) -> Entry:
     decided: Sequence[str] = ()
     added: list[Added] = []
     txns: dict[str, int] = {}
-    for line in data.splitlines():
-        if not line.strip():
-            continue
-        try:
-            action = json.loads(line)
-        except ValueError as error:
-            raise ForeignLog(f"log entry {version} is not JSON lines ({error}); restore it from a backup") from error
+    for action in _actions(version, data):
         if info := action.get("commitInfo"):
             ours = info.get("tailrace") or {}
             commit_id, decided = ours.get("commitId"), ours.get("decided") or ()
@@ -113,14 +107,36 @@ def parse(version: int, data: bytes) -> Entry:
             if not add.get("dataChange", True):
                 continue  # compaction: the rows were seen where they were first written
             stats = json.loads(add.get("stats") or "{}")
-            added.append(
-                Added(add["path"], add.get("partitionValues") or {}, add["size"], stats.get("numRecords", -1), stats)
-            )
+            partition = add.get("partitionValues") or {}
+            added.append(Added(add["path"], partition, add.get("size", 0), stats.get("numRecords", -1), stats))
         elif txn := action.get("txn"):
             txns[txn["appId"]] = txn["version"]
         elif "protocol" in action and version > 0:
             check_protocol(action["protocol"])
     return Entry(version, commit_id, tuple(added), txns, decided)
+
+
+def definition(version: int, data: bytes) -> dict[str, Any]:
+    """The protocol and metadata that an entry sets, by action name; almost always none. Raises ForeignLog."""
+    if b'"protocol"' not in data and b'"metaData"' not in data:
+        return {}
+    return {name: action[name] for action in _actions(version, data) for name in ("protocol", "metaData") if name in action}
+
+
+def _actions(version: int, data: bytes) -> list[dict[str, Any]]:
+    try:
+        actions = [json.loads(line) for line in data.splitlines() if line.strip()]
+    except ValueError as error:
+        raise ForeignLog(f"log entry {version} is not JSON lines ({error}); restore it from a backup") from error
+    if not actions or not all(isinstance(body, dict) for one in actions for body in _bodies(one)):
+        raise ForeignLog(f"log entry {version} holds no actions; restore it from a backup")
+    if any("path" not in one["add"] for one in actions if "add" in one):
+        raise ForeignLog(f"log entry {version} adds a file without a path; restore it from a backup")
+    return actions
+
+
+def _bodies(action: object) -> list[object]:
+    return list(action.values()) if isinstance(action, dict) else [None]
 
 
 def check_protocol(protocol: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 from pydantic import ValidationError
 
-from schemas.envelope import MALFORMED, Message
+from schemas.envelope import EVERYONE, MALFORMED, Message, is_user
 from schemas.tables import AGENT_MESSAGES
 
 _SCHEMA = AGENT_MESSAGES.file_schema
@@ -36,41 +37,63 @@ def to_arrow(messages: Sequence[Message], version: int) -> pa.Table:
 
 
 def from_arrow(table: pa.Table, version: int | None = None) -> list[Message]:
-    """Messages in log order. A foreign writer's row without position gets the version of its entry."""
+    """Messages in log order. Of one entry (`version`), a foreign writer's rows get the entry's version and their place."""
     table = table.select(_NAMES)
     for name in _TIMES:
         index = table.schema.get_field_index(name)
         table = table.set_column(index, name, table.column(index).cast(pa.int64()))
-    found: list[Message] = []
-    for place, raw in enumerate(table.to_pylist()):
-        if raw["log_version"] is None or (version is not None and raw["log_version"] != version):
-            raw["log_version"] = version if version is not None else -1
-        if raw["seq"] is None:
-            raw["seq"] = place
-        try:
-            found.append(Message.model_validate(raw))
-        except ValidationError as error:
-            first = error.errors()[0]
-            found.append(_quarantined(raw, f"{'.'.join(str(p) for p in first['loc'])}: {first['msg']}"))
+    raws = table.to_pylist()
+    if version is not None and sorted(_or_nothing(raw["seq"]) for raw in raws) != list(range(len(raws))):
+        raws = [raw | {"seq": None} for raw in raws]
+    found = [_message(raw, version, place) for place, raw in enumerate(raws)]
     found.sort(key=lambda row: row.position)
     return found
 
 
-def _quarantined(raw: dict[str, Any], reason: str) -> Message:
-    """A stand-in for a row that is no message: it is rejected with a receipt, never crashes a worker, never vanishes."""
-    place = f"malformed:{raw['log_version']}:{raw['seq']}"
-    claimed = str(raw.get("message_id"))[:100]
+def well_placed(rows: Sequence[Message], head: int) -> bool:
+    """Whether every row stands where this writer would have put it: else only the entries know the order."""
+    commits: dict[int, list[int]] = {}
+    for row in rows:
+        commits.setdefault(row.log_version, []).append(row.seq)
+    return all(0 < version <= head and sorted(seqs) == list(range(len(seqs))) for version, seqs in commits.items())
+
+
+def _message(raw: dict[str, Any], version: int | None, place: int) -> Message:
+    log_version = version if version is not None else _or_nothing(raw["log_version"])
+    position = {"log_version": log_version, "seq": place if raw["seq"] is None else raw["seq"]}
+    try:
+        return Message.model_validate(raw | position)
+    except ValidationError as error:
+        first = error.errors()[0]
+        return _quarantined(raw, position, f"{'.'.join(str(p) for p in first['loc'])}: {first['msg']}")
+
+
+def _or_nothing(number: int | None) -> int:
+    return -1 if number is None else number
+
+
+def _quarantined(raw: dict[str, Any], position: dict[str, int], reason: str) -> Message:
+    """A stand-in for a row that is no message: it is rejected with a receipt, never crashes a worker, never vanishes.
+
+    Its id is made of what the row says, not of where it stands: a stream and a scan do not know the place.
+    """
+    said = {name: raw[name] for name in _NAMES if name not in ("log_version", "seq")}
+    digest = hashlib.sha256(json.dumps(said, default=str).encode()).hexdigest()[:32]
+    message_id = f"malformed:{digest}"
+    addressee = str(raw.get("to_agent") or QUARANTINE)[:200]
     return Message(
-        message_id=place,
-        correlation_id=str(raw.get("correlation_id") or place)[:100],
+        message_id=message_id,
+        correlation_id=str(raw.get("correlation_id") or message_id)[:100],
         from_agent=str(raw.get("from_agent") or "unknown")[:200],
-        to_agent=str(raw.get("to_agent") or QUARANTINE)[:200],
+        # People and subscribers owe no receipt for it.
+        to_agent=QUARANTINE if addressee == EVERYONE or is_user(addressee) else addressee,
         message_type="request",
         kind=MALFORMED,
-        content=json.dumps({"reason": reason, "message_id": claimed, "kind": str(raw.get("kind"))[:100]}),
+        content=json.dumps(
+            {"reason": reason, "message_id": str(raw.get("message_id"))[:100], "kind": str(raw.get("kind"))[:100]}
+        ),
         timestamp=raw.get("timestamp") or 0,
-        log_version=raw["log_version"],
-        seq=raw["seq"],
+        **position,
     )
 
 

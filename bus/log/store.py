@@ -95,9 +95,10 @@ class LocalStore:
     def _make_folder(self, folder: Path) -> None:
         if folder in self._known_folders:
             return
+        made = [one for one in (folder, *folder.parents) if not one.exists()]
         folder.mkdir(parents=True, exist_ok=True)
-        if self.durability == "disk":
-            self._sync_folder(folder.parent)
+        for one in made or [folder]:  # one that is there may have been made this moment by somebody who has not synced
+            self._sync_folder(one.parent)
         self._known_folders.add(folder)
 
     def _sync_folder(self, folder: Path) -> None:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 Now = Callable[[], datetime]
 
 
+_DEFINING = ("protocol", "metaData")
+
+
 def utc_now() -> datetime:
     return datetime.now(UTC)
 
@@ -59,26 +62,28 @@ class DeltaLog:
 
     def check(self) -> str:
         """The table's id. Raises LogMissing, or ForeignLog when its protocol or columns are not what we write."""
-        protocol, metadata = self._definition()
+        protocol, metadata = self.definition()
         entries.check_protocol(protocol)
         columns = [field["name"] for field in json.loads(metadata["schemaString"])["fields"]]
         if columns != self.schema.arrow.names:
             raise ForeignLog(f"{self.path} has columns {columns}, not those of {self.schema.name}; nothing was written")
         return str(metadata["id"])
 
-    def _definition(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-        first = self.store.get(entry_path(0))
-        if first is not None:
-            actions = [json.loads(line) for line in first.splitlines()]
-        else:
-            checkpoint = self.checkpoint_version()
-            if checkpoint is None:
-                raise LogMissing(f"no log at {self.path}: run `tailrace init`")
-            file = self.path / "_delta_log" / f"{checkpoint:020d}.checkpoint.parquet"
-            actions = pq.read_table(file, columns=["protocol", "metaData"]).to_pylist()
+    def definition(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """Protocol and metadata, as the log has them. Raises LogMissing."""
+        """Protocol and metadata as they are now: a later entry may have changed what the first one said."""
         found: dict[str, Any] = {}
-        for action in actions:
-            found |= {key: action[key] for key in ("protocol", "metaData") if action.get(key)}
+        checkpoint = self.checkpoint_version()
+        if checkpoint is not None:
+            file = self.path / "_delta_log" / f"{checkpoint:020d}.checkpoint.parquet"
+            for action in pq.read_table(file, columns=["protocol", "metaData"]).to_pylist():
+                found |= {key: action[key] for key in _DEFINING if action.get(key)}
+        version = 0 if checkpoint is None else checkpoint + 1
+        while (data := self.store.get(entry_path(version))) is not None:
+            found |= entries.definition(version, data)
+            version += 1
+        if not all(key in found for key in _DEFINING):
+            raise LogMissing(f"no log at {self.path}: run `tailrace init`")
         return found["protocol"], found["metaData"]
 
     # --- versions --------------------------------------------------------------------------------------------------
@@ -179,11 +184,20 @@ class DeltaLog:
         data = self.store.get(added.file)
         if data is None:
             raise ForeignLog(f"{self.path} has lost the data file {added.file}; restore it from a backup")
-        table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
-        for name in self.schema.partition_by:
-            field = self.schema.arrow.field(name)
-            value = pa.scalar(added.partition.get(name)).cast(field.type)
-            table = table.append_column(field, pa.repeat(value, table.num_rows))
+        try:
+            return self._completed(pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False), added)
+        except pa.ArrowException as error:
+            raise ForeignLog(
+                f"{self.path}: the data file {added.file} is not what this table holds ({error}); restore it from a backup"
+            ) from error
+
+    def _completed(self, table: pa.Table, added: Added) -> pa.Table:
+        """With the partition's columns, and with null for columns the file does not have, as Delta defines it."""
+        for field in self.schema.arrow:
+            if field.name in table.column_names:
+                continue
+            value = added.partition.get(field.name) if field.name in self.schema.partition_by else None
+            table = table.append_column(field, pa.repeat(pa.scalar(value, pa.string()).cast(field.type), table.num_rows))
         return table.select(self.schema.arrow.names).cast(self.schema.arrow)
 
     def scan(self, columns: Sequence[str] | None = None, filters: Any = None) -> tuple[pa.Table, int]:
