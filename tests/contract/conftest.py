@@ -24,6 +24,13 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     await made.close()
 
 
+@pytest.fixture
+async def log_world(tmp_path: Path) -> AsyncIterator[Any]:
+    made = LogWorld(tmp_path)
+    yield made
+    await made.close()
+
+
 @pytest.fixture(params=["log", pytest.param("streaming", marks=[pytest.mark.integration, pytest.mark.timeout(300)])])
 async def table_world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Any]:
     """Those of them that keep a table, for what only a table can suffer."""
