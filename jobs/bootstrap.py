@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bus.audit import AuditChain
-from bus.base import Bus, Feed
+from bus.base import Feed
 from bus.client import TailraceClient
 from bus.fold import State
 from bus.home import Home
@@ -111,13 +111,13 @@ class System:
     def projector(self, bus: LogBus) -> Projector:
         return Projector(bus, bus.table, projections(self.log, self.accept(bus.table_id)))
 
-    def feed(self, bus: Bus, engine: str) -> Feed:
+    def feed(self, bus: LogBus, engine: str) -> Feed:
         if engine == "tail":
             return TailFeed(bus)
         from bus.streaming.feed import StreamingFeed
 
         checkpoints = self.home.checkpoints / f"host-{os.getpid()}"
-        return StreamingFeed(bus, self.home.table(AGENT_MESSAGES.name), checkpoints, streaming_session)
+        return StreamingFeed(bus, bus.table, checkpoints, streaming_session)
 
     # --- what agents ask for -----------------------------------------------------------------------------------------
 

@@ -16,6 +16,8 @@ import structlog
 
 from bus.base import Arrival, Bus, Deliver
 from bus.log import rows as codec
+from bus.log.checksum import Checksums
+from bus.log.table import DeltaLog
 from bus.tail import open_messages
 from schemas.envelope import Message
 
@@ -29,12 +31,13 @@ MAX_FILES_PER_TRIGGER = 1000
 
 
 class StreamingFeed:
-    """Reads `table` (a path) by Structured Streaming. `spark` is called once, in `start`, from the feed's caller."""
+    """Reads `table` by Structured Streaming. `spark` is called once, in `start`, from the feed's caller."""
 
-    def __init__(self, bus: Bus, table: Path, checkpoints: Path, spark: Callable[[], SparkSession]) -> None:
+    def __init__(self, bus: Bus, table: DeltaLog, checkpoints: Path, spark: Callable[[], SparkSession]) -> None:
         self._bus = bus
         self._table = table
         self._checkpoints = checkpoints
+        self._checksums = Checksums(table)
         self._spark = spark
         self._query: Any = None
         self._generation = 0
@@ -55,6 +58,7 @@ class StreamingFeed:
         self._agents, self._deliver = frozenset(agents), deliver
         shutil.rmtree(self._checkpoints, ignore_errors=True)
         spark = self._spark()
+        self._checksums.start()
         self._leave = self._bus.subscribe(self._arrived)
         self._begin(spark)
         threading.Thread(target=self._supervise, args=(spark,), name="stream-supervisor", daemon=True).start()
@@ -62,6 +66,7 @@ class StreamingFeed:
     def stop(self) -> None:
         self._stopping = True
         self._leave()
+        self._checksums.stop()
         if self._query is not None:
             self._query.stop()
 
@@ -80,7 +85,7 @@ class StreamingFeed:
             spark.readStream.format("delta")
             .option("startingVersion", str(version))
             .option("maxFilesPerTrigger", str(MAX_FILES_PER_TRIGGER))
-            .load(str(self._table))
+            .load(str(self._table.path))
             .writeStream.foreachBatch(self._batch)
             .option("checkpointLocation", str(self._checkpoints / f"{self._generation}"))
             .trigger(processingTime="0 seconds")
@@ -105,6 +110,7 @@ class StreamingFeed:
 
     def _arrived(self, arrival: Arrival) -> None:
         """From the bus: what is known. Only our own rows may be delivered from here."""
+        self._checksums.advance()
         at_once: list[Message] = []
         with self._lock:
             for row in arrival.rows:
