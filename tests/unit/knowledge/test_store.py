@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Barrier
 
 import pyarrow as pa
 import pytest
@@ -153,3 +155,20 @@ def test_no_tables_is_a_clear_error(tmp_path: Path):
     missing = KnowledgeStore(DeltaLog(tmp_path / "d", KNOWLEDGE_DOCUMENTS), DeltaLog(tmp_path / "c", KNOWLEDGE_CHUNKS))
     with pytest.raises(PortError, match="run `tailrace init`"):
         missing.served()
+
+
+def test_two_who_ingest_at_once_leave_one_version_served(tmp_path: Path):
+    documents = DeltaLog(tmp_path / "documents", KNOWLEDGE_DOCUMENTS)
+    chunks = DeltaLog(tmp_path / "chunks", KNOWLEDGE_CHUNKS)
+    documents.create()
+    chunks.create()
+    start = Barrier(4)
+
+    def ingest(number: int) -> None:
+        start.wait()
+        KnowledgeStore(documents, chunks).ingest([("a", document(f"# X\nBy {number}.\n# Y\nBy {number}."))])
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(ingest, range(4)))
+    [first, second] = texts(KnowledgeStore(documents, chunks))["a"]
+    assert first == second

@@ -11,6 +11,7 @@ from schemas.payloads import (
     AuditRecorded,
     Failed,
     FindResult,
+    GenerateCode,
     KnowledgeRetrieved,
     Payload,
     Result,
@@ -211,3 +212,8 @@ async def test_searching_does_not_hold_up_the_other_conversations():
     index = FixedKnowledge()
     await sent(RAGAgent(index, FixedResults()), RetrieveKnowledge(question="q", role="admin"))
     assert threading.main_thread() not in index.threads
+
+
+async def test_a_kind_it_does_not_handle_is_a_mistake_of_the_caller():
+    with pytest.raises(TypeError, match="does not handle GenerateCode"):
+        await sent(RAGAgent(FixedKnowledge(), FixedResults()), GenerateCode(question="q"))
