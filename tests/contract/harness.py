@@ -244,7 +244,7 @@ class StreamingWorld(LogWorld):
     def feed(self, bus: Bus) -> Feed:
         from bus.streaming.feed import StreamingFeed
 
-        return StreamingFeed(bus, self.table.path, self.folder / "checkpoints" / uuid.uuid4().hex, lambda: self._spark)
+        return StreamingFeed(bus, self.table, self.folder / "checkpoints" / uuid.uuid4().hex, lambda: self._spark)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
