@@ -1,0 +1,137 @@
+"""Checks of the home: the folder, the disk, keys, the tables of the bus, knowledge and sample data."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from pathlib import Path
+
+from apps.cli.checks import Check, Finding, Place, fail, ok, warn
+
+#: Free bytes below which something will fail soon.
+LITTLE_SPACE = 1 << 30
+#: Entries a log should stay under; upkeep sees to it.
+LONG_LOG = 2000
+INIT = "tailrace init"
+
+
+def home(place: Place) -> Finding:
+    root = place.home.root
+    if not root.is_dir():
+        return fail("home", f"there is none at {root}", f"{INIT} (or set TAILRACE_HOME)")
+    if not os.access(root, os.R_OK | os.W_OK | os.X_OK):
+        return fail("home", f"{root} cannot be written by this user", f"chown or chmod {root}")
+    if not place.home.exists:
+        return fail("home", f"{root} is not complete", f"{INIT} adds what is missing")
+    return ok("home", str(root))
+
+
+def disk(place: Place) -> Finding:
+    there = next(path for path in (place.home.root, *place.home.root.parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    found = f"{free / (1 << 30):.1f} GB free at {there}"
+    return ok("disk space", found) if free >= LITTLE_SPACE else warn("disk space", found, "make room: at least 1 GB")
+
+
+def keyring(place: Place) -> Finding:
+    from bus.errors import MissingKey, Untrusted
+    from bus.keys import Keyring
+
+    try:
+        found = Keyring.load(place.home.keys)
+    except MissingKey as error:
+        return fail("keyring", str(error), INIT)
+    except (Untrusted, ValueError, TypeError) as error:
+        reason = str(error) or type(error).__name__
+        return fail(
+            "keyring",
+            f"it does not hold: {reason}",
+            f"restore {place.home.keys}/keyring.json and root.pub from a backup",
+        )
+    return ok("keyring", f"signed by the root key; {len(found.keys)} keys for {len(found.subjects())} senders")
+
+
+def private_keys(place: Place) -> Finding:
+    folder = place.home.keys / "private"
+    if not folder.is_dir():
+        return fail("private keys", f"there are none in {folder}", INIT)
+    keys = sorted(folder.glob("*.pem"))
+    loose = [key.name for key in keys if stat.S_IMODE(key.stat().st_mode) & 0o077]
+    if loose:
+        return fail("private keys", f"others may read {', '.join(loose)}", f"chmod 600 {folder}/*.pem")
+    people = [key for key in keys if key.name.startswith("user-") and os.access(key, os.R_OK)]
+    if len(people) > 1:
+        text = (
+            f"{len(keys)}, for their owner only; {len(people)} people's keys in one home, so that --as separates nobody"
+        )
+        return warn("private keys", text, "for real use give each person a key in a place of the person's own")
+    return ok("private keys", f"{len(keys)}, for their owner only")
+
+
+def tables(place: Place) -> Finding:
+    """Each bus table has our protocol and columns."""
+    from bus.errors import ForeignLog, LogMissing
+    from bus.log.table import DeltaLog
+    from schemas.tables import TABLES
+
+    missing, foreign = [], []
+    for name, schema in TABLES.items():
+        try:
+            DeltaLog(place.home.table(name), schema).check()
+        except LogMissing:
+            missing.append(name)
+        except (ForeignLog, KeyError, ValueError) as error:
+            foreign.append(f"{name} ({error})")
+    if foreign:
+        return fail(
+            "bus tables", f"not ours to write: {'; '.join(foreign)}", "restore them; another writer has changed them"
+        )
+    if missing:
+        return fail("bus tables", f"missing: {', '.join(missing)}", INIT)
+    return ok("bus tables", f"{len(TABLES)}, with the protocol that only Tailrace writes")
+
+
+def log_length(place: Place) -> Finding:
+    folder = place.home.table("agent_messages") / "_delta_log"
+    if not folder.is_dir():
+        return fail("log", f"there is none at {folder}", INIT)
+    entries = sum(name.endswith(".json") for name in os.listdir(folder))
+    if entries > LONG_LOG:
+        return warn(
+            "log",
+            f"{entries:,} entries since the last clean-up; starting gets slow",
+            "checkpoint and clean up: see docs",
+        )
+    return ok("log", f"{entries:,} entries")
+
+
+def knowledge(place: Place) -> Finding:
+    return _filled(
+        "knowledge", [place.home.table("knowledge_documents"), place.home.table("knowledge_chunks")], data=True
+    )
+
+
+def sample(place: Place) -> Finding:
+    from jobs.init_home import SAMPLE, SAMPLE_TABLES
+
+    return _filled("sample data", [place.home.warehouse / SAMPLE / table for table in SAMPLE_TABLES], data=False)
+
+
+def _filled(name: str, paths: list[Path], data: bool) -> Finding:
+    """These Delta tables are there, and have more than their first entry where `data` comes later."""
+    empty = [path.name for path in paths if not (path / "_delta_log" / f"{1 if data else 0:020d}.json").exists()]
+    # A log that was cleaned up has no first entries; its checkpoint speaks for it.
+    empty = [one for one, path in ((p.name, p) for p in paths) if one in empty and not _checkpointed(path)]
+    if empty:
+        return fail(name, f"nothing in {', '.join(empty)}", INIT)
+    return ok(name, f"{len(paths)} tables")
+
+
+def _checkpointed(path: Path) -> bool:
+    return (path / "_delta_log" / "_last_checkpoint").exists()
+
+
+CHECKS: tuple[Check, ...] = (home, disk)
+#: What only makes sense where there is a home.
+INSIDE: tuple[Check, ...] = (keyring, private_keys, tables, log_length, knowledge, sample)

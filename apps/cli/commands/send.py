@@ -1,0 +1,108 @@
+"""`tailrace send`: one message to any agent, known to us or not."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from apps.cli.exits import MISUSE, CommandError
+from apps.cli.options import As, Json, terminal_of
+from apps.cli.session import open_system, speaking_as
+
+
+def send(
+    context: typer.Context,
+    to: Annotated[str, typer.Option("--to", metavar="AGENT", help="The addressee.", show_default=False)],
+    kind: Annotated[str, typer.Option("--kind", help="Type of the payload, such as Ask.", show_default=False)],
+    content: Annotated[str, typer.Option("--content", metavar="JSON|@FILE|-", help="The payload.", show_default=False)],
+    user: As,
+    priority: Annotated[int, typer.Option("--priority", min=1, max=10, help="10 is the most urgent.")] = 5,
+    correlation: Annotated[
+        str | None, typer.Option("--correlation", metavar="ID", help="Continue this conversation.")
+    ] = None,
+    wait: Annotated[float, typer.Option("--wait", min=0, metavar="S", help="Seconds to wait for the response.")] = 0.0,
+    json: Json = False,
+) -> None:
+    """Send one message, and wait for its response if told to. Kinds we do not know are sent as they are."""
+    terminal = terminal_of(context)
+    payload = raw_payload(kind, text_of(content))
+    system = open_system()
+    response = None
+    with speaking_as(system, user) as client, client.listen() as arrivals:
+        sent = client.send(to, payload, correlation_id=correlation, priority=priority)
+        if wait:
+            with terminal.working(f"waiting for {to}"):
+                response = arrivals.response_to(sent.message_id, wait)
+    terminal.show(f"[good]✓[/] in the log: {sent.kind} to [agent]{to}[/]", f"  [quiet]message[/] {sent.message_id}")
+    terminal.show(f"  [quiet]conversation[/] {sent.correlation_id}")
+    if response is not None and not terminal.json:
+        terminal.out.print(f"  [quiet]response[/] {response.kind}")
+        terminal.out.print_json(data=parsed(response.content))
+    terminal.emit(
+        {
+            "message_id": sent.message_id,
+            "correlation_id": sent.correlation_id,
+            "to": to,
+            "kind": kind,
+            "response": None if response is None else {"kind": response.kind, "content": parsed(response.content)},
+        }
+    )
+
+
+def text_of(content: str) -> str:
+    """The argument, a file's text (`@path`), or standard input (`-`). Raises CommandError."""
+    if content == "-":
+        return sys.stdin.read()
+    if content.startswith("@"):
+        try:
+            return Path(content[1:]).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise CommandError(
+                f"{content[1:]} cannot be read: {error}", "--content @FILE names a text file", MISUSE
+            ) from error
+    return content
+
+
+def parsed(content: str) -> Any:
+    try:
+        return json_module.loads(content)
+    except ValueError:
+        return content
+
+
+def raw_payload(kind: str, content: str) -> Any:
+    """A payload of this kind with exactly this content; of our own kinds only a valid one. Raises CommandError."""
+    from pydantic import ValidationError
+
+    from schemas.payloads import KINDS, Payload
+
+    try:
+        json_module.loads(content)
+    except ValueError as error:
+        raise CommandError(
+            f"the content is not JSON: {error}", '--content \'{"question": "…"}\', @FILE or -', MISUSE
+        ) from error
+    if kind in KINDS:
+        try:
+            KINDS[kind].model_validate_json(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "content"
+            fields = ", ".join(KINDS[kind].model_fields)
+            raise CommandError(f"{kind}.{where}: {first['msg']}", f"{kind} has the fields {fields}", MISUSE) from error
+
+    class Raw(Payload):
+        """What somebody else's agent understands."""
+
+        @classmethod
+        def kind(cls) -> str:
+            return kind
+
+        def model_dump_json(self, **_: Any) -> str:
+            return content
+
+    return Raw()

@@ -1,0 +1,66 @@
+"""Exit codes, and what goes wrong said for a person: a cause, a remedy, a code; never a traceback."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DONE, FAILED, MISUSE, REFUSED, TIMED_OUT, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+#: Exit code by the status of an answer; a pending approval is a time-out unless somebody asked not to wait.
+CODES = {
+    "answered": DONE,
+    "failed": FAILED,
+    "refused": REFUSED,
+    "timed_out": TIMED_OUT,
+    "pending_approval": TIMED_OUT,
+}
+
+
+class CommandError(Exception):
+    """What a command stops with. `remedy` is what to type or change; empty when there is none."""
+
+    def __init__(self, cause: str, remedy: str = "", code: int = FAILED, rule: str = "") -> None:
+        self.cause, self.remedy, self.code, self.rule = cause, remedy, code, rule
+        super().__init__(cause)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """An error of another module, by the name of its class, so that nothing is imported to recognise it."""
+
+    code: int
+    remedy: str = ""
+
+
+_KNOWN = {
+    "LogMissing": _Known(FAILED, "tailrace init"),
+    "ForeignLog": _Known(FAILED, "tailrace doctor"),
+    "Untrusted": _Known(FAILED, "tailrace doctor"),
+    "MissingKey": _Known(MISUSE),
+    "ContentTooLarge": _Known(MISUSE, "store it elsewhere and send a reference to it"),
+    "TimedOut": _Known(TIMED_OUT),
+    "Closed": _Known(FAILED),
+    "ConfigError": _Known(FAILED, "correct what it names"),
+    "HostFailed": _Known(FAILED, "tailrace doctor"),
+    "AlreadyRunning": _Known(FAILED, "tailrace agents shows what runs where"),
+    "UnknownAgent": _Known(MISUSE),
+    "InitFailed": _Known(FAILED, "tailrace init goes on from where it stopped"),
+    "JarsMissing": _Known(FAILED, "make setup, once, with a network"),
+    "PermissionError": _Known(FAILED, "check who owns the home: tailrace doctor"),
+    "FileNotFoundError": _Known(FAILED, "tailrace doctor"),
+}
+
+
+def explained(error: BaseException) -> CommandError:
+    """Any error as one a person can act on; what we did not foresee keeps its class's name."""
+    if isinstance(error, CommandError):
+        return error
+    for kind in type(error).__mro__:
+        known = _KNOWN.get(kind.__name__)
+        if known is not None:
+            return CommandError(str(error), known.remedy, known.code, getattr(error, "rule", ""))
+    if isinstance(error, OSError):
+        where = f": {error.filename}" if error.filename else ""
+        return CommandError(f"the system said: {error.strerror or error}{where}", "tailrace doctor")
+    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return CommandError(said, "TAILRACE_DEBUG=1 shows where it happened; tailrace doctor checks this machine")

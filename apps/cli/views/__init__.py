@@ -1,0 +1,1 @@
+"""How things look in a terminal: one module a thing shown. Values in, rich renderables out."""
