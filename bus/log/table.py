@@ -153,17 +153,18 @@ class DeltaLog:
                 raise
             won = True
         if won:
-            won = self._in_the_living_log(version, added)
+            won = self._in_the_living_log(version, added, txns or {})
         return Put(version, won)
 
-    def _in_the_living_log(self, version: int, added: Sequence[Added]) -> bool:
+    def _in_the_living_log(self, version: int, added: Sequence[Added], txns: Mapping[str, int]) -> bool:
         """A writer that slept can "win" a version that was cleaned away: nobody would ever read it."""
         checkpoint = self.checkpoint_version()
         if checkpoint is None or checkpoint < version:
             return True
-        if not added:
-            return self.exists(version - 1)
-        alive = self._opened().file_uris()
+        table = self._opened()
+        if any((table.transaction_version(app) or -1) < position for app, position in txns.items()):
+            return False
+        alive = table.file_uris() if added else []
         return all(any(uri.endswith(one.file) for uri in alive) for one in added)
 
     def append(self, rows: pa.Table, txns: Mapping[str, int] | None = None) -> int:
