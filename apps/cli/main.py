@@ -30,6 +30,7 @@ COMMANDS = (
     "audit",
     "doctor",
     "demo",
+    "bench",
 )
 
 

@@ -1,0 +1,34 @@
+"""`tailrace bench`: how fast, compared with what, in this very run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from apps.cli.exits import MISUSE, CommandError
+from apps.cli.options import Json, terminal_of
+
+
+def bench(
+    context: typer.Context,
+    parts: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PART]...", help="append, hop, idle, pipeline; all when none is named."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure latencies and costs in a home of its own. Read the ratios: machines are noisy."""
+    from apps.cli.views.bench import measurements
+    from jobs.bench.run import PARTS, run
+
+    unknown = sorted(set(parts or ()) - set(PARTS))
+    if unknown:
+        raise CommandError(
+            f"there is nothing to measure called {', '.join(unknown)}", f"one of {', '.join(PARTS)}", MISUSE
+        )
+    terminal = terminal_of(context)
+    with terminal.working("measuring") as change:
+        found = run(parts or list(PARTS), change)
+    terminal.show(measurements(found.rows))
+    terminal.emit({"measurements": found.document()})
