@@ -162,7 +162,8 @@ class DeltaLog:
         if checkpoint is None or checkpoint < version:
             return True
         table = self._opened()
-        if any((table.transaction_version(app) or -1) < position for app, position in txns.items()):
+        reached = {app: table.transaction_version(app) for app in txns}
+        if any(found is None or found < txns[app] for app, found in reached.items()):
             return False
         alive = table.file_uris() if added else []
         return all(any(uri.endswith(one.file) for uri in alive) for one in added)
