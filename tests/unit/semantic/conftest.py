@@ -16,7 +16,7 @@ import sqlglot
 from workers.adapters.semantic import SemanticLayer
 
 MODEL = Path(__file__).parents[3] / "config" / "semantic" / "tpch.yaml"
-TABLES = "region nation supplier part partsupp customer orders lineitem".split()
+TABLES = ("region", "nation", "supplier", "part", "partsupp", "customer", "orders", "lineitem")
 
 # What references are written against: every join spelled out by hand, one row per line item, order, customer ...
 REFERENCE_VIEWS = """
@@ -26,7 +26,8 @@ create view supp as select s.*, n_name as snation, r_name as sregion from tpch.s
   join tpch.nation on s_nationkey = n_nationkey join tpch.region on n_regionkey = r_regionkey;
 create view ords as select *, year(o_orderdate) as y, strftime(o_orderdate, '%Y-%m') as ym,
   year(o_orderdate) || '-Q' || quarter(o_orderdate) as yq from tpch.orders join cust on o_custkey = c_custkey;
-create view offers as select * from tpch.partsupp join tpch.part on ps_partkey = p_partkey join supp on ps_suppkey = s_suppkey;
+create view offers as select * from tpch.partsupp join tpch.part on ps_partkey = p_partkey
+  join supp on ps_suppkey = s_suppkey;
 create view li as select *, l_extendedprice * (1 - l_discount) as s, year(l_shipdate) as sy from tpch.lineitem
   join ords on l_orderkey = o_orderkey join tpch.part on l_partkey = p_partkey join supp on l_suppkey = s_suppkey;
 """

@@ -56,8 +56,7 @@ GROUPS = [
     ],
     ["compare sales in 1995 and 1996", "sales in 1995 versus 1996", "1995 vs 1996 sales"],
     ["monthly sales in 1995", "sales by month in 1995", "sales trend in 1995 by month", "sales over time in 1995"],
-    ["sales in the last 3 years of the data", "sales since 1996", "sales from 1996 to 1998"][:1]
-    + ["sales between 1996 and 1998", "sales over the last three years"],
+    ["sales in the last 3 years of the data", "sales between 1996 and 1998", "sales over the last three years"],
     [
         "number of German customers",
         "how many customers are in Germany",

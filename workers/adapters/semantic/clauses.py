@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from copy import copy
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
+from workers.adapters.semantic.draft import Draft
 from workers.adapters.semantic.lexicon import GRAINS
 from workers.adapters.semantic.meaning import (
     GroupAsk,
     Limit,
     MeasureAsk,
-    PeriodAsk,
     RankAsk,
     RowLimitAsk,
     TotalLimitAsk,
     ValueAsk,
 )
+from workers.adapters.semantic.nouns import Nouns
 from workers.adapters.semantic.period import read_period
 from workers.adapters.semantic.reader import Reader
 
@@ -24,95 +23,33 @@ TOP = ("highest", "most", "largest", "biggest", "greatest", "top", "best", "maxi
 BOTTOM = ("lowest", "least", "fewest", "smallest", "bottom", "worst", "minimum")
 _WHO = ("who", "that", "which")
 _HAVE = (
-    "with",
-    "having",
-    "have placed",
-    "has placed",
-    "had placed",
-    "have made",
-    "has made",
-    "have",
-    "has",
-    "had",
-    "whose",
-    "where",
-    "placed",
-    "made",
-    "generated",
-    "achieved",
-    "recorded",
-)
+    "with", "having", "have placed", "has placed", "had placed", "have made", "has made", "have", "has", "had",
+    "whose", "where", "placed", "made", "generated", "achieved", "recorded",
+)  # fmt: skip
 _GROUP_BY = ("broken down by", "split by", "grouped by", "group by", "by", "across", "by each")
 _EACH = (
-    "per", "for each", "for every", "in each", "in every", "within each", "of each", "of every", "from each", "from every", "each", "every",
-    "by each", "per each",
+    "per", "for each", "for every", "in each", "in every", "within each", "of each", "of every", "from each",
+    "from every", "each", "every", "by each", "per each",
 )  # fmt: skip
 _EXCEPT = (
-    "excluding",
-    "except for",
-    "except",
-    "other than",
-    "outside of",
-    "outside",
-    "not in",
-    "not from",
-    "not for",
-    "not by",
-    "not to",
-    "not via",
-    "not",
-)
+    "excluding", "except for", "except", "other than", "outside of", "outside", "not in", "not from", "not for",
+    "not by", "not to", "not via", "not",
+)  # fmt: skip
 _PLACES = ("in", "for", "from", "of", "to", "via", "by", "on", "with", "within", "using", "at", "across", "through")
 _FILLERS = (
-    "are there", "were there", "there are", "there were", "do we have", "did we have", "have we had", "we have", "exist", "in total", "overall",
-    "please", "thanks", "thank you", "for me", "in the data", "in our data", "are available", "available", "were made", "were placed", "was made",
-    "placed", "made", "were recorded", "recorded", "did we make", "did we generate", "did we achieve", "did we record", "was generated", "generated",
+    "are there", "were there", "there are", "there were", "do we have", "did we have", "have we had", "we have",
+    "exist", "in total", "overall", "please", "thanks", "thank you", "for me", "in the data", "in our data",
+    "are available", "available", "were made", "were placed", "was made", "placed", "made", "were recorded",
+    "recorded", "did we make", "did we generate", "did we achieve", "did we record", "was generated", "generated",
     "did we get", "did we receive", "is there", "altogether", "all together",
 )  # fmt: skip
 
 
-@dataclass
-class Draft:
-    """What has been understood so far; `scope` is the noun the next value is said of."""
-
-    measures: list[MeasureAsk] = field(default_factory=list)
-    entity: GroupAsk | None = None
-    groups: list[GroupAsk] = field(default_factory=list)
-    each: list[GroupAsk] = field(default_factory=list)
-    values: list[ValueAsk] = field(default_factory=list)
-    periods: list[PeriodAsk] = field(default_factory=list)
-    row_limits: list[RowLimitAsk] = field(default_factory=list)
-    total_limits: list[TotalLimitAsk] = field(default_factory=list)
-    rank: RankAsk | None = None
-    rank_measure: MeasureAsk | None = None
-    sort: bool | None = None
-    needs: list[tuple[str, str]] = field(default_factory=list)
-    mentioned: set[str] = field(default_factory=set)
-    scope: str | None = None
-    last_noun: GroupAsk | None = None
-    compare: bool = False
-    predicate_at: tuple[int, int] | None = None
-    trend: bool = False
-    shipped_alone: str | None = None
-    loose: list[str] = field(default_factory=list)
-    counted: bool = False
-    size: int | None = None
-    values_before_groups: int | None = None
-
-    def snapshot(self) -> dict[str, Any]:
-        return {name: copy(value) for name, value in vars(self).items()}
-
-    def restore(self, snapshot: dict[str, Any]) -> None:
-        """Take back everything a failed try has put in."""
-        vars(self).update({name: copy(value) for name, value in snapshot.items()})
-
-
-class Clauses:
+class Clauses(Nouns):
     """Reads clauses into a draft. Each `_read_*` returns whether it consumed anything."""
 
     def __init__(self, reader: Reader, draft: Draft) -> None:
-        self.reader = reader
-        self.draft = draft
+        super().__init__(reader, draft)
         self.joined = False
         self.last_read = ""
 
@@ -130,6 +67,8 @@ class Clauses:
         self.joined = at > start
         before = self.draft.snapshot()
         for read in (
+            self._read_verb,
+            self._read_did,
             self._read_superlative,
             self._read_limits,
             self._read_period,
@@ -150,126 +89,53 @@ class Clauses:
         reader.pos = start
         return False
 
-    # -- nouns and measures ---------------------------------------------------------------------------------------
-
-    def scope_of(self, noun: GroupAsk) -> str | None:
-        owners = self.reader.model.owners
-        if len(noun.dimensions) != 1:
-            return None
-        name = noun.dimensions[0]
-        return name if name in owners.values() else owners.get(name)
-
-    def note_noun(self, noun: GroupAsk) -> None:
-        self.draft.scope = self.scope_of(noun)
-        self.draft.last_noun = noun
-        if self.draft.scope:
-            self.draft.mentioned.add(self.draft.scope)
-
-    def read_adjectives(self) -> list[ValueAsk]:
-        """Values in front of a noun: 'urgent', 'German and French'. They belong to the noun that follows."""
-        reader = self.reader
-        found: list[ValueAsk] = []
-        while True:
-            reader.articles()
-            value = reader.read_values()
-            if value is None:
-                return found
-            found.append(value)
-
-    def read_entity(self) -> GroupAsk | None:
-        """A noun with its adjectives; the adjectives become filters said of it."""
-        reader = self.reader
+    def _read_verb(self) -> bool:
+        """'who spent the most', 'who spent more than 1 million': a verb that stands for a measure."""
+        reader, draft = self.reader, self.draft
         start = reader.pos
-        reader.articles()
-        reader.take("distinct", "different", "unique")
-        adjectives = self.read_adjectives()
-        noun = reader.read_noun()
-        if noun is None:
-            reader.pos = start
-            return None
-        self.note_noun(noun)
-        self.draft.values += [replace(value, owner=self.draft.scope) for value in adjectives]
-        return noun
+        reader.take(*_WHO)
+        reader.take("have", "has", "had")
+        sense = reader.sense("verb")
+        if sense is None or draft.entity is None or draft.rank_measure or draft.total_limits:
+            return False
+        doer = reader.model.dimensions[str(reader.model.measures[sense.names[0]].about)].node
+        nodes = [reader.model.dimensions[name].node for name in draft.entity.dimensions[:1]]
+        if not nodes or nodes[0] not in reader.model.reach(doer):
+            # Customers spend; suppliers and brands do not.
+            return False
+        reader.pos += 1
+        measure = MeasureAsk(sense.names, reader.terms[reader.pos - 1].text)
+        word = reader.take("the most", "most", "the least", "least")
+        if word:
+            draft.rank = draft.rank or RankAsk(draft.size, word.endswith("most"))
+            draft.rank_measure = measure
+            return draft.rank.descending == word.endswith("most")
+        limit = reader.read_limit()
+        if limit is None:
+            return False
+        draft.total_limits.append(TotalLimitAsk(reader.text(start), measure, limit))
+        return True
 
-    def read_count(self) -> MeasureAsk | None:
-        """'number of German customers', 'orders' after a comparison: the count measure of a noun."""
-        start = self.reader.pos
-        noun = self.read_entity()
-        if noun is None:
-            return None
-        counts = [self.reader.model.dimensions[name].count for name in noun.dimensions]
-        names = tuple(name for name in counts if name)
-        if not names:
-            raise self.reader.stuck("I cannot count these.", start)
-        return MeasureAsk(names, self.reader.text(start))
-
-    def read_measure(self, counts: bool = False) -> MeasureAsk | None:
-        """A measure by name, 'number of ...', or 'average ... per ...'; with `counts` a bare plural noun too."""
-        reader = self.reader
-        start = reader.pos
-        reader.articles()
-        ratio = reader.sense("ratio")
-        if ratio:
-            reader.pos += 1
-            self.draft.scope = self.draft.last_noun = None
-            per = next(r.per for r in reader.model.ratios.values() if (r.over, r.by) == ratio.names)
-            if per in reader.model.owners.values():
-                self.draft.mentioned.add(per)
-            return MeasureAsk((ratio.names[0],), reader.text(start), ratio.names[1])
-        if reader.word() == "average":
-            raise reader.stuck(f"An average of that is not defined; I know {self._ratios()}.")
-        total = reader.take("total", "overall", "combined", "sum of", "the sum of")
-        reader.articles()
-        sense = reader.sense("measure")
-        if sense:
-            text = reader.terms[reader.pos].text
-            if total and not all(reader.model.measures[name].additive for name in sense.names):
-                raise reader.stuck("A total of this measure has no meaning.")
-            reader.pos += 1
-            ask = MeasureAsk(sense.names, text)
-            counted = reader.model.measures[sense.names[0]].counts
-            if counted:
-                # 'number of orders' has said the noun: what follows may be said of it.
-                self.note_noun(GroupAsk(text, (counted,), plural=True))
-            else:
-                self.draft.scope = self.draft.last_noun = None
-            return self._maybe_of(ask)
-        if (
-            reader.take("number of", "count of", "a count of")
-            or (counts and (noun := reader.sense("dimension")) and noun.plural)
-            or (counts and reader.sense("value"))
-        ):
-            ask_count = self.read_count()
-            if ask_count:
-                return ask_count
-        reader.pos = start
-        return None
-
-    def _maybe_of(self, ask: MeasureAsk) -> MeasureAsk:
-        """'account balance of suppliers' says which account balance is meant."""
-        if len(ask.names) == 1:
-            return ask
-        reader = self.reader
-        start = reader.pos
-        if reader.take("of", "for"):
-            reader.articles()
-            noun = reader.read_noun()
-            if noun:
-                named = tuple(n for n in ask.names if reader.model.measures[n].about in noun.dimensions)
-                if len(named) == 1:
-                    self.note_noun(noun)
-                    return MeasureAsk(named, ask.text)
-        reader.pos = start
-        return ask
-
-    def _ratios(self) -> str:
-        model = self.reader.model
-        return ", ".join(
-            f"average {model.measures[r.over].words[0]} per {model.dimensions[r.per].words[0]}"
-            for r in model.ratios.values()
-        )
-
-    # -- clauses --------------------------------------------------------------------------------------------------
+    def _read_did(self) -> bool:
+        """'how many orders did French customers place': the doer of the question's verb."""
+        reader, draft = self.reader, self.draft
+        if not reader.take("did", "do", "does"):
+            return False
+        each = reader.take("each", "every")
+        if each:
+            group = self._read_group()
+            if group is None or group.plural:
+                return False
+            draft.each.append(group)
+        else:
+            entity = self.read_entity()
+            value = None if entity else reader.read_values()
+            if value:
+                draft.values.append(replace(value, owner=None))
+            elif entity is None or not set(entity.dimensions) & self.entities():
+                return False
+        draft.doer = True
+        return True
 
     def _read_superlative(self) -> bool:
         """'with the highest sales', 'that placed the most orders': turns a noun into a ranking."""
@@ -404,10 +270,9 @@ class Clauses:
             return False
         before = reader.pos
         noun = reader.read_noun()
-        if noun:
-            if not self.scope_of(noun) and noun.dimensions[0] not in ("order", "line_item"):
-                reader.pos = before
-                noun = None
+        if noun and not set(noun.dimensions) & self.entities():
+            reader.pos = before
+            noun = None
         owner = self.scope_of(noun) if noun else draft.scope
         draft.values.append(replace(value, negated=True, owner=owner, conjunction=None, text=f"{said} {value.text}"))
         return True
@@ -509,7 +374,7 @@ class Clauses:
         return noun
 
     def _read_mention(self) -> bool:
-        """'of German customers', 'who placed orders', 'with returned items': a noun that must be there, and its values."""
+        """'of German customers', 'who placed orders', 'with returned items': a noun that must be there."""
         reader, draft = self.reader, self.draft
         who = reader.take(*_WHO)
         reader.take("have", "had") if reader.word(1) in ("placed", "ordered", "bought", "purchased", "made") else None
@@ -540,8 +405,6 @@ class Clauses:
         rank_before = len(draft.values)
         start = reader.pos
         one = reader.take("at least one", "any", "an", "a")
-        if verb in _PLACES and verb != "with":
-            reader.take("all")
         noun = self.read_entity()
         if noun is None:
             if (
@@ -555,7 +418,7 @@ class Clauses:
                 return True
             return False
         adjectives = draft.values[rank_before:]
-        if not adjectives and not ((noun.plural or one) and noun.dimensions[0] in self._entities()):
+        if not adjectives and not ((noun.plural or one) and noun.dimensions[0] in self.entities()):
             return False
         if verb in ("have", "has", "had", "with", "placed", "made", "ordered", "bought", "purchased"):
             draft.loose.append(reader.text(start))
@@ -566,19 +429,6 @@ class Clauses:
         """'in Europe and in Japan': two kinds of places, joined by 'and', are not meant as one inside the other."""
         places = {name for family in self.reader.model.families.values() for name in family.members}
         return one.dimensions[0] in places and other.dimensions[0] in places
-
-    def _entities(self) -> set[str]:
-        """Dimensions that are things of their own, not properties of one: naming them adds no grouping."""
-        model = self.reader.model
-        return (
-            {
-                name
-                for name, dimension in model.dimensions.items()
-                if dimension.count and dimension.label not in dimension.key and not dimension.values
-            }
-            | {name for name, dimension in model.dimensions.items() if dimension.amount}
-            | {"line_item"}
-        )
 
     def _read_value(self) -> bool:
         reader, draft = self.reader, self.draft
@@ -615,11 +465,28 @@ class Clauses:
         return True
 
     def _read_sort(self) -> bool:
+        """'nations ranked by sales', 'list nations by sales': every row, highest first."""
         reader, draft = self.reader, self.draft
         if reader.take("in descending order", "descending", "desc"):
-            draft.sort = True
+            draft.descending = True
             return True
-        return False
+        said = reader.take(
+            "ranked by", "sorted by", "ordered by", "in order of", "by" if draft.listing else "ranked by"
+        )
+        if said is None or draft.rank or draft.rank_measure or draft.total_limits:
+            return False
+        measure = self.read_measure(counts=True)
+        if measure is None:
+            return False
+        if draft.entity and not draft.measures:
+            draft.rank_measure = measure
+            return True
+        return (
+            bool(draft.measures) and measure.names == draft.measures[0].names and not any(g.grain for g in draft.groups)
+        )
 
     def _read_filler(self) -> bool:
+        if self.draft.doer and self.reader.take("place", "make", "have", "get", "generate"):
+            self.draft.doer = False
+            return True
         return self.reader.take(*_FILLERS) is not None

@@ -28,6 +28,8 @@ def explain(model: Model, plan: Plan, path: tuple[str, ...]) -> str:
         parts.append(f"{rows}{within}; those without matching rows are left out, ties go by key")
     elif columns:
         parts.append("per " + " and ".join(_column(model, c) for c in columns))
+        if any(c.dimension and model.dimensions[c.dimension].node != plan.base for c in columns):
+            parts.append("those without matching rows are left out")
     if meaning.shape in ("share", "part"):
         parts.append("share_of_total is a fraction of 1")
     if meaning.shape == "growth":
@@ -75,5 +77,6 @@ def _condition(model: Model, condition: Filter) -> str:
     if isinstance(ask, RowLimitAsk):
         return f"{condition.target.replace('_', ' ')} {_limit(ask.limit)}"
     if isinstance(ask, PeriodAsk):
-        return f"{model.dates[condition.target].words[0]} is {' or '.join(span.label if span.grain == 'open' else f'in {span.label}' for span in ask.spans)}"
+        spans = [span.label if span.grain == "open" else f"in {span.label}" for span in ask.spans]
+        return f"{model.dates[condition.target].words[0]} is {' or '.join(spans)}"
     return ""

@@ -1,4 +1,4 @@
-"""The semantic layer: a question in English in, one SELECT in Spark's dialect out, or a refusal that names the words."""
+"""The semantic layer: a question in English in, one SELECT for Spark out, or a refusal that names the words."""
 
 from __future__ import annotations
 

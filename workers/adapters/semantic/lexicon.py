@@ -78,6 +78,8 @@ class Lexicon:
         for name, measure in model.measures.items():
             for words in measure.words:
                 self._add(words, Sense("measure", (name,)))
+            for words in measure.verbs:
+                self._add(words, Sense("verb", (name,)))
             for words in measure.shared_words:
                 self._add(words, Sense("measure", (name,)))
         in_family = {member: family.members for family in model.families.values() for member in family.members}
@@ -87,7 +89,7 @@ class Lexicon:
         for family in model.families.values():
             for words in family.words:
                 self._add_noun(words, Sense("dimension", family.members))
-        for name, ratio in model.ratios.items():
+        for ratio in model.ratios.values():
             over, per = model.measures[ratio.over], model.dimensions[ratio.per].words
             nouns = [noun for d in model.dimensions.values() if d.count == ratio.over for noun in d.words]
             for word in (

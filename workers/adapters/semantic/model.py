@@ -1,4 +1,4 @@
-"""The semantic model: what a YAML file declares about tables, joins, measures, dimensions and values, validated on load."""
+"""The semantic model: what a YAML file declares about tables, measures, dimensions and values, checked on load."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ class Measure(_Part):
     at: dict[str, str] = Field(min_length=1)
     words: tuple[str, ...] = Field(min_length=1)
     shared_words: tuple[str, ...] = ()
+    verbs: tuple[str, ...] = ()
     about: str | None = None
     counts: str | None = None
     means: str

@@ -7,7 +7,10 @@ from datetime import date, timedelta
 from workers.adapters.semantic.meaning import PeriodAsk, Span
 from workers.adapters.semantic.reader import VERSUS, Reader
 
-_MONTHS = {name[:size]: n for n, name in enumerate(["january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december"], 1) for size in (3, len(name))} | {"sept": 9}  # fmt: skip
+_MONTH_NAMES = "january february march april may june july august september october november december"
+_MONTHS = {"sept": 9} | {
+    spelling: number for number, name in enumerate(_MONTH_NAMES.split(), 1) for spelling in (name, name[:3])
+}
 _QUARTERS = {
     "q1": 1,
     "q2": 2,

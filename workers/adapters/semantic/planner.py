@@ -1,4 +1,4 @@
-"""The planner: decides from which table a meaning is computed, so that no join multiplies rows and no role is guessed."""
+"""The planner: decides from which table a meaning is computed, so that no join multiplies rows."""
 
 from __future__ import annotations
 
@@ -59,7 +59,10 @@ class Planner:
             about = {
                 names: base
                 for names, base in found.items()
-                if all(self.model.measures[n].about in (None, *meaning.mentioned) for n in names)
+                if all(
+                    len(a.names) == 1 or self.model.measures[n].about in meaning.mentioned
+                    for a, n in zip(asks, names, strict=True)
+                )
             }
             found = about or found
         if not found:
@@ -164,7 +167,7 @@ class Planner:
             ):
                 return CouldNotMap(
                     [ask.text],
-                    f"It cannot be computed together with '{spoken}' without counting rows twice; ask for each by itself.",
+                    f"Beside '{spoken}' it would count rows twice; ask for each by itself.",
                 )
         for thing in self._things(meaning):
             one = Meaning("table", mentioned=meaning.mentioned)
@@ -191,7 +194,7 @@ class Planner:
                 if alone != base:
                     raise CouldNotMap(
                         [ask.text],
-                        "Beside the other measure it would only count those with orders; ask for it by itself, or say 'active customers'.",
+                        "Beside the other measure it would count only some; ask for it by itself.",
                     )
 
     # -- making every choice --------------------------------------------------------------------------------------
@@ -217,11 +220,16 @@ class Planner:
                 )
             return Filter(ask, self._choose(base, ask, meaning, notes))
 
-        for ask, name in zip(asks, names, strict=True):
-            measure = self.model.measures[name]
+        for measure in (self.model.measures[name] for name in names):
             native = self.model.dimensions[measure.counts].node if measure.counts else base
             if measure.through and native != base and measure.through not in notes:
                 notes.append(measure.through)
+        last = self.model.dates[self.model.default_date].last
+        recent = any(
+            span.end and span.end > last and "last" in span.label for ask in meaning.periods for span in ask.spans
+        )
+        if recent or meaning.growth or (meaning.rank and meaning.entity and meaning.entity.grain):
+            notes.append(f"the data ends on {last}, so its last period is not whole")
         filters = tuple(condition(ask) for ask in (*meaning.values, *meaning.periods, *meaning.row_limits))
         return Plan(
             meaning=meaning,
@@ -314,7 +322,7 @@ class Planner:
                     raise CouldNotMap([condition.ask.text], f"The data covers {role.first} to {role.last}.")
 
     def _refuse_sets(self, plan: Plan) -> None:
-        """'customers who bought A and B', 'orders not shipped by AIR': every row, or at least one? Counting cannot tell."""
+        """'customers who bought A and B', 'orders not shipped by AIR': every row, or at least one?"""
         counted: list[str] = [
             c for name, _ in (*plan.measures, *plan.limits) if (c := self.model.measures[name].counts)
         ]
@@ -338,5 +346,5 @@ class Planner:
                 if ask.conjunction == "and" or (isinstance(ask, ValueAsk) and ask.negated):
                     raise CouldNotMap(
                         [ask.text],
-                        "At least one, or all of them? Use 'or' between values, and name one at a time to leave out.",
+                        "At least one, or all of them? Say 'or' between values, and do not leave any out.",
                     )

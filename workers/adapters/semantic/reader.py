@@ -11,13 +11,17 @@ from workers.adapters.semantic.words import ARTICLES, is_plain
 from workers.ports import CouldNotMap
 
 VERSUS = ("compared to", "compared with", "versus", "vs", "against")
-_LIMITS = {
-    "no more than": "<=", "not more than": "<=", "at most": "<=", "up to": "<=", "<=": "<=",
-    "no less than": ">=", "not less than": ">=", "no fewer than": ">=", "at least": ">=", ">=": ">=",
-    "more than": ">", "greater than": ">", "larger than": ">", "higher than": ">", "over": ">", "above": ">", "exceeding": ">", "exceeded": ">", "exceeds": ">", "exceed": ">", ">": ">",
-    "less than": "<", "fewer than": "<", "lower than": "<", "smaller than": "<", "below": "<", "under": "<", "<": "<",
-    "exactly": "=", "equal to": "=", "=": "=",
-}  # fmt: skip
+_SAID_LIMITS = {
+    "<=": ("no more than", "not more than", "at most", "up to", "<="),
+    ">=": ("no less than", "not less than", "no fewer than", "at least", ">="),
+    ">": (
+        *("more than", "greater than", "larger than", "higher than", "over", "above"),
+        *("exceeding", "exceeded", "exceeds", "exceed", ">"),
+    ),
+    "<": ("less than", "fewer than", "lower than", "smaller than", "below", "under", "<"),
+    "=": ("exactly", "equal to", "="),
+}
+_LIMITS = {said: sign for sign, phrases in _SAID_LIMITS.items() for said in phrases}
 
 
 class Reader:
@@ -124,7 +128,7 @@ class Reader:
         return None
 
     def read_values(self) -> ValueAsk | None:
-        """'France', 'the BUILDING segment', 'supplier nation Germany', 'region is not Asia', 'France, Germany and Peru'."""
+        """'France', 'the BUILDING segment', 'supplier nation Germany', 'region is not Asia', 'France and Peru'."""
         start = self.pos
         self.articles()
         self.take("both", "either")

@@ -1,8 +1,9 @@
-"""Rendering: a plan becomes one SELECT as a sqlglot tree; text of a question never reaches it, only values of the model."""
+"""Rendering: a plan becomes one SELECT as a sqlglot tree; it takes text from the model only, never from a question."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
@@ -24,7 +25,6 @@ class Rendered:
     columns: tuple[str, ...]
     tables: tuple[str, ...]
     path: tuple[str, ...]
-    nodes: set[str] = field(default_factory=set)
 
 
 def _parse(sql: str) -> exp.Expression:
@@ -80,8 +80,7 @@ class Renderer:
         name, divisor = measure
         if divisor is None:
             return name
-        ratio = next(key for key, r in self.model.ratios.items() if (r.over, r.by) == (name, divisor))
-        return ratio
+        return next(key for key, r in self.model.ratios.items() if (r.over, r.by) == (name, divisor))
 
     def _date(self, role: str) -> exp.Column:
         return self._column(self.model.dates[role].node, self.model.dates[role].column)
@@ -196,8 +195,8 @@ class Renderer:
         self,
         columns: list[Column],
         measures: list[tuple[str, exp.Expression]],
-        extra: list[tuple[str, exp.Expression]] = [],
-    ) -> exp.Select:  # noqa: B006
+        extra: Sequence[tuple[str, exp.Expression]] = (),
+    ) -> exp.Select:
         """SELECT groups, measures FROM base and joins WHERE filters GROUP BY keys."""
         outputs = [pair for column in columns for pair in self._output(column)]
         keys = [key for column in columns for key in self._keys(column)]
@@ -348,7 +347,7 @@ class Renderer:
     def _count(self) -> tuple[exp.Select, list[str]]:
         """How many groups pass the limits on their totals."""
         plan = self.plan
-        assert plan.entity is not None and plan.entity.dimension is not None
+        assert plan.entity is not None
         keys = [(f"key_{n}", key) for n, key in enumerate(self._keys(plan.entity), 1)]
         inner = self._grouped([], [], keys)
         for limit, measure in zip(plan.meaning.total_limits, plan.limits, strict=True):

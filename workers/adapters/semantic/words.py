@@ -1,4 +1,4 @@
-"""Words of a question: splits text into tokens with their place, reads numbers, and knows which words carry no meaning."""
+"""Words of a question: splits text into tokens, reads numbers, and knows which words carry no meaning."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ _TOKEN = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _SCALES = {"k": 3, "thousand": 3, "m": 6, "mn": 6, "mio": 6, "million": 6, "millions": 6, "b": 9, "bn": 9, "billion": 9}
-_ONES = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
+_ONES = (
+    "one two three four five six seven eight nine ten "
+    "eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
+)
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 _NUMBER_WORDS = {word: Decimal(n) for n, word in enumerate(_ONES.split(), 1)} | {
     word: Decimal(10 * n) for n, word in enumerate(_TENS.split(), 2)
@@ -66,9 +69,7 @@ def tokens_of(text: str, exact: dict[str, str], spellings: dict[str, str]) -> li
             if raw in _SILENT or (raw == "'" and _at_word_edge(text, match)):
                 continue
             if raw == "-" and _joins_words(text, match):
-                # Between digits a hyphen is a range, between letters a spelling.
-                if not (text[match.start() - 1].isdigit() and text[match.end()].isdigit()):
-                    continue
+                continue
         if kind == "number":
             found.append(_number(raw))
             continue
@@ -91,12 +92,11 @@ def _at_word_edge(text: str, match: re.Match[str]) -> bool:
 
 
 def _joins_words(text: str, match: re.Match[str]) -> bool:
-    return (
-        match.start() > 0
-        and match.end() < len(text)
-        and text[match.start() - 1].isalnum()
-        and text[match.end()].isalnum()
-    )
+    """Between letters a hyphen is a spelling; between digits it is a range, and stays."""
+    if match.start() == 0 or match.end() == len(text):
+        return False
+    before, after = text[match.start() - 1], text[match.end()]
+    return before.isalnum() and after.isalnum() and not (before.isdigit() and after.isdigit())
 
 
 def _number(raw: str) -> Token:
@@ -140,10 +140,10 @@ def is_plain(value: Decimal) -> bool:
 
 
 _OPENERS = """
-a about all also an and are build calculate can code compute could create d determine display execute fetch find for
-generate get give hello hey hi i is just know let lets like list make me need now of on please prepare produce
-query quick quickly report retrieve return run s see select show some spark sql statement tell that the then
-there to us want wanted was we were what which who will would write you
+a about all also an and are breakdown build calculate can code compute could create d determine display
+distribution execute fetch find for generate get give hello hey hi i is just know let lets like list make me
+need now of on please prepare produce query quick quickly report retrieve return run s see select show some
+spark sql statement tell that the then there to us want wanted was we were what which who will would write you
 """
 _LISTING = "display fetch find get give list retrieve return select show what which who"
 _FUNCTION_WORDS = """
@@ -152,14 +152,15 @@ ascending at aug august available average based been before being below best bet
 broken but by calendar called came change combined come comes coming compare compared comparison contributed
 count data dec december delivered desc descending did different distinct do does down during each either equal
 every exactly exceed exceeded exceeding exceeds except excluding exist feb february fewer fewest first fourth
-fraction from generated greater greatest group grouped growth h1 h2 had half has have having higher highest how
-in into it its jan january jul july jun june larger largest last latest leading least less located lower lowest
-made many mar march maximum may minimum mom month monthly months more most much named no not nov november number
-oct october onwards or order ordered other output outside over overall past per percent percentage placed
-proportion purchased put q1 q2 q3 q4 qoq quarter quarterly quarters rank ranked ranking rate received recent
-recorded result results same save second sep sept september share shipped since smaller smallest sort sorted
-split store sum table terms than thank thanks them third through throughout till time together top total trend
-trends under unique until up using versus via vs well where whose with within worst worth year years yoy
+fraction from generate generated greater greatest group grouped growth h1 h2 had half has have having higher
+highest how in into it its jan january jul july jun june larger largest last latest leading least less located
+lower lowest made many mar march maximum may minimum mom month monthly months more most much named no not nov
+november number oct october onwards or order ordered other output outside over overall past per percent
+percentage place placed proportion purchased put q1 q2 q3 q4 qoq quarter quarterly quarters rank ranked ranking
+rate received recent recorded result results same save second sep sept september share shipped since smaller
+smallest sort sorted split store sum table terms than thank thanks them third through throughout till time
+together top total trend trends under unique until up using versus via vs well where whose with within worst
+worth year years yoy
 """
 #: Command words before the question itself.
 OPENERS = frozenset(_OPENERS.split())
