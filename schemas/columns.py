@@ -37,12 +37,16 @@ class Column:
 
 @dataclass(frozen=True)
 class TableSchema:
-    """A table of the bus. `partition_by` columns live in the folder names, not in the data files."""
+    """A table of the bus. `partition_by` columns live in the folder names, not in the data files.
+
+    `stats`: columns whose least and greatest value each log entry says, so that readers can skip files.
+    """
 
     name: str
     comment: str
     columns: tuple[Column, ...]
     partition_by: tuple[str, ...] = ("date",)
+    stats: tuple[str, ...] = ()
 
     @cached_property
     def arrow(self) -> pa.Schema:

@@ -35,6 +35,7 @@ AGENT_MESSAGES = TableSchema(
         Column("handling_id", "string", "The receipt this row was committed with, or null."),
         _DATE,
     ),
+    stats=("message_id", "correlation_id", "timestamp"),
 )
 
 #: The columns a signature covers, in this order.

@@ -55,6 +55,11 @@ class Entry:
 
 def creation(schema: TableSchema, table_id: str, now_ms: int, commit_id: str) -> bytes:
     """Entry 0: protocol, metadata, commitInfo."""
+    configuration = {"delta.appendOnly": "true"}
+    if schema.stats:
+        # Without it, deltalake takes a column that an entry gives no least and greatest value of for one that is null
+        # throughout, and leaves the file out of every filtered read.
+        configuration["delta.dataSkippingStatsColumns"] = ",".join(schema.stats)
     metadata = {
         "metaData": {
             "id": table_id,
@@ -63,7 +68,7 @@ def creation(schema: TableSchema, table_id: str, now_ms: int, commit_id: str) ->
             "format": {"provider": "parquet", "options": {}},
             "schemaString": schema.delta,
             "partitionColumns": list(schema.partition_by),
-            "configuration": {"delta.appendOnly": "true"},
+            "configuration": configuration,
             "createdTime": now_ms,
         }
     }
