@@ -1,0 +1,358 @@
+"""The bus over the log: group commits, rivals, sleepers, and what it says when the table is no longer a log."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+
+from bus.base import Arrival
+from bus.errors import Closed, ForeignLog
+from bus.fold import State
+from bus.log.bus import LogBus, read_conversation
+from bus.log.store import LocalStore
+from schemas.envelope import Message
+from tests.unit.bus.logs import FullDisk, LostResponse, append, checkpoint_and_clean, ids, make_log, message, open_log
+
+PATIENCE = 20.0
+
+
+def receipt(for_: str, handling: str) -> Message:
+    return message(
+        handling, causation_id=for_, from_agent="A", to_agent="", message_type="receipt", kind="Receipt", handling_id=handling
+    )
+
+
+def output(handling: str) -> Message:
+    return message(f"out-{handling}", from_agent="A", to_agent="user:eli", message_type="response", handling_id=handling)
+
+
+class Arrivals:
+    """What a bus tells its listeners."""
+
+    def __init__(self, bus: LogBus) -> None:
+        self.came: list[Arrival] = []
+        self._changed = threading.Condition()
+        bus.subscribe(self._note)
+
+    def _note(self, arrival: Arrival) -> None:
+        with self._changed:
+            self.came.append(arrival)
+            self._changed.notify_all()
+
+    @property
+    def ids(self) -> list[str]:
+        return [row.message_id for arrival in self.came for row in arrival.rows]
+
+    def until(self, message_id: str) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: message_id in self.ids, PATIENCE), self.ids
+
+
+def done(future: Future[int]) -> int:
+    return future.result(PATIENCE)
+
+
+# --- following --------------------------------------------------------------------------------------------------------
+
+
+def test_a_bus_hears_what_others_append(tmp_path: Path) -> None:
+    log = make_log(tmp_path)
+    append(log, message("before"))
+    bus = LogBus(open_log(tmp_path))
+    heard = Arrivals(bus)
+    append(log, message("one"), message("two"))
+    append(log, message("three"))
+    heard.until("three")
+    assert heard.ids == ["one", "two", "three"]
+    assert [arrival.own for arrival in heard.came] == [False, False]
+    assert [m.message_id for m in bus.state.open_for("A")] == ["before", "one", "two", "three"]
+    bus.close()
+
+
+def test_versions_come_in_order_and_once_to_every_listener_of_every_writer(tmp_path: Path) -> None:
+    make_log(tmp_path)
+    buses = [LogBus(open_log(tmp_path)) for _ in range(3)]
+    heard = [Arrivals(bus) for bus in buses]
+
+    def write(bus: LogBus, name: str) -> None:
+        for future in [bus.submit([message(f"{name}-{n}")]) for n in range(40)]:
+            done(future)
+
+    threads = [threading.Thread(target=write, args=(bus, f"w{place}")) for place, bus in enumerate(buses)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for bus in buses:
+        bus.catch_up()
+    written = ids(open_log(tmp_path))
+    assert len(written) == len(set(written)) == 120
+    for listener in heard:
+        assert listener.ids == written
+        versions = [arrival.version for arrival in listener.came]
+        assert versions == list(range(1, versions[-1] + 1))
+    for bus in buses:
+        bus.close()
+
+
+def test_concurrent_appends_share_a_commit(tmp_path: Path) -> None:
+    log = make_log(tmp_path)
+    bus = LogBus(open_log(tmp_path), linger_ms=100)
+    futures = [bus.submit([message(f"m{n}")]) for n in range(50)]
+    assert len({done(future) for future in futures}) < 10
+    assert ids(log) == [f"m{n}" for n in range(50)]
+    bus.close()
+
+
+def test_a_conversation_that_was_forgotten_is_read_from_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The limit is a constant of the module: 20,000 conversations would take a minute to write.
+    monkeypatch.setattr("bus.fold.CONVERSATIONS", 2)
+    log = make_log(tmp_path)
+    bus = LogBus(open_log(tmp_path))
+    for n in range(5):
+        done(bus.submit([message(f"root{n}", correlation_id=f"c{n}")]))
+    done(bus.submit([message("later", correlation_id="c0", causation_id="root0")]))
+    assert [m.message_id for m in bus.conversation("c0")] == ["root0", "later"]
+    assert [m.message_id for m in bus.conversation("c4")] == ["root4"]
+    assert bus.conversation("never") == []
+    assert [m.message_id for m in read_conversation(log, "c0")] == ["root0", "later"]
+    bus.close()
+
+
+# --- closing ----------------------------------------------------------------------------------------------------------
+
+
+def test_closing_commits_what_was_submitted_and_answers_everything(tmp_path: Path) -> None:
+    log = make_log(tmp_path)
+    bus = LogBus(open_log(tmp_path), linger_ms=5)
+    futures: list[Future[int]] = []
+    start = threading.Barrier(2)
+
+    def write() -> None:
+        start.wait()
+        for n in range(300):
+            futures.append(bus.submit([message(f"m{n}")]))
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    start.wait()
+    bus.close()
+    thread.join()
+    refused = [f for f in futures if isinstance(f.exception(PATIENCE), Closed)]
+    assert ids(log) == [f"m{n}" for n in range(300 - len(refused))]
+    bus.close()
+    assert isinstance(bus.submit([message()]).exception(PATIENCE), Closed)
+
+
+# --- the disk ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_is_said_to_whoever_submitted_and_the_bus_goes_on(tmp_path: Path) -> None:
+    log = make_log(tmp_path)
+    store = FullDisk(tmp_path, 0)
+    bus = LogBus(open_log(tmp_path, store))
+    with pytest.raises(OSError, match="No space left"):
+        done(bus.submit([message("lost")]))
+    store.room = 1 << 30
+    done(bus.submit([message("kept")]))
+    assert ids(log) == ["kept"]
+    bus.close()
+
+
+def test_a_lost_answer_neither_loses_nor_repeats(tmp_path: Path) -> None:
+    log = make_log(tmp_path)
+    bus = LogBus(open_log(tmp_path, LostResponse(tmp_path, times=3)))
+    heard = Arrivals(bus)
+    for n in range(5):
+        done(bus.submit([message(f"m{n}")]))
+    assert ids(log) == heard.ids == [f"m{n}" for n in range(5)]
+    bus.close()
+
+
+class Flaky(LocalStore):
+    """Fails to read once, when told to."""
+
+    fails = False
+
+    def get(self, path: str) -> bytes | None:
+        if self.fails and "_delta_log/000" in path:
+            self.fails = False
+            raise OSError("the disk hiccuped")
+        return super().get(path)
+
+
+def test_a_read_that_fails_once_does_not_end_the_tail(tmp_path: Path) -> None:
+    log = make_log(tmp_path)
+    store = Flaky(tmp_path)
+    bus = LogBus(open_log(tmp_path, store))
+    heard = Arrivals(bus)
+    store.fails = True
+    append(log, message("one"))
+    heard.until("one")
+    append(log, message("two"))
+    heard.until("two")
+    assert heard.ids == ["one", "two"]
+    bus.close()
+
+
+def test_a_message_that_cannot_be_written_is_refused_alone(tmp_path: Path) -> None:
+    log = make_log(tmp_path)
+    bus = LogBus(open_log(tmp_path), linger_ms=50)
+    futures = [bus.submit([message("a")]), bus.submit([message("b", not_before=1 << 80)]), bus.submit([message("c")])]
+    errors = [future.exception(PATIENCE) for future in futures]
+    assert [error is None for error in errors] == [True, False, True]
+    assert ids(log) == ["a", "c"]
+    bus.close()
+
+
+# --- whoever slept ----------------------------------------------------------------------------------------------------
+
+
+class Sleepy(LocalStore):
+    """Sees nothing new in the log until it wakes, like a process that was stopped."""
+
+    asleep = False
+    woken = threading.Event()
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.known: set[str] = set()
+
+    def sleep(self) -> None:
+        self.known = set(self.names("_delta_log"))
+        self.asleep = True
+
+    def exists(self, path: str) -> bool:
+        if self.asleep:
+            return path.rsplit("/", 1)[-1] in self.known
+        return super().exists(path)
+
+    def get(self, path: str) -> bytes | None:
+        if self.asleep and path.rsplit("/", 1)[-1] not in self.known:
+            return None
+        return super().get(path)
+
+    def put_if_absent(self, path: str, data: bytes) -> bool:
+        # It was stopped here, with its entry in its hand.
+        self.asleep = False
+        return super().put_if_absent(path, data)
+
+
+def slept(tmp_path: Path, state: State | None = None) -> tuple[LogBus, Arrivals]:
+    """A bus that was stopped at version 3 while others went on to 9 and cleaned the log behind them."""
+    log = make_log(tmp_path)
+    for n in range(3):
+        append(log, message(f"m{n}"))
+    store = Sleepy(tmp_path)
+    bus = LogBus(open_log(tmp_path, store), state=state)
+    heard = Arrivals(bus)
+    store.sleep()
+    for n in range(3, 8):
+        append(log, message(f"m{n}"))
+    append(log, receipt("m0", "theirs"), output("theirs"))
+    assert checkpoint_and_clean(log) == 9
+    return bus, heard
+
+
+def test_a_writer_that_slept_writes_at_the_living_head(tmp_path: Path) -> None:
+    bus, heard = slept(tmp_path)
+    assert done(bus.submit([message("mine")])) == 10
+    assert ids(open_log(tmp_path))[-1] == "mine"
+    assert heard.ids == ["m3", "m4", "m5", "m6", "m7", "theirs", "out-theirs", "mine"]
+    assert [m.message_id for m in bus.state.open_for("A")] == [f"m{n}" for n in range(1, 8)] + ["mine"]
+    bus.close()
+
+
+def test_a_decision_made_while_it_slept_is_lost_and_an_open_one_is_not(tmp_path: Path) -> None:
+    bus, _ = slept(tmp_path)
+    lost, won = bus.submit([receipt("m0", "late"), output("late")]), bus.submit([receipt("m1", "mine"), output("mine")])
+    assert "receipt:m0:A" in str(lost.exception(PATIENCE))
+    assert done(won) == 10
+    written = ids(open_log(tmp_path))
+    assert written[-2:] == ["mine", "out-mine"]
+    assert "late" not in written
+    assert len(written) == len(set(written))
+    bus.close()
+
+
+def test_two_that_slept_in_the_same_place_do_not_follow_each_other(tmp_path: Path) -> None:
+    log = make_log(tmp_path)
+    append(log, message("m0"))
+    stores = [Sleepy(tmp_path), Sleepy(tmp_path)]
+    buses = [LogBus(open_log(tmp_path, store)) for store in stores]
+    heard = [Arrivals(bus) for bus in buses]
+    for store in stores:
+        store.sleep()
+    for n in range(1, 6):
+        append(log, message(f"m{n}"))
+    checkpoint_and_clean(log)
+    assert [done(bus.submit([message(f"late{place}")])) for place, bus in enumerate(buses)] == [7, 8]
+    for listener in heard:
+        listener.until("late1")
+        assert listener.ids == ["m1", "m2", "m3", "m4", "m5", "late0", "late1"]
+    for bus in buses:
+        bus.close()
+
+
+def test_a_tail_that_slept_hears_what_it_missed(tmp_path: Path) -> None:
+    bus, heard = slept(tmp_path)
+    bus.table.store.asleep = False  # type: ignore[attr-defined]  # a Sleepy
+    append(open_log(tmp_path), message("m9"))
+    heard.until("m9")
+    assert heard.ids == ["m3", "m4", "m5", "m6", "m7", "theirs", "out-theirs", "m9"]
+    bus.close()
+
+
+def test_a_client_that_slept_gets_its_response(tmp_path: Path) -> None:
+    log = make_log(tmp_path)
+    append(log, message("asked"))
+    store = Sleepy(tmp_path)
+    bus = LogBus(open_log(tmp_path, store), follow_only=True)
+    heard = Arrivals(bus)
+    store.sleep()
+    append(log, receipt("asked", "h"), output("h"))
+    append(log, message("later"))
+    checkpoint_and_clean(log)
+    store.asleep = False
+    append(log, message("woken"))
+    heard.until("woken")
+    assert heard.ids == ["h", "out-h", "later", "woken"]
+    bus.close()
+
+
+def test_a_bus_opens_on_a_cleaned_log(tmp_path: Path) -> None:
+    log = make_log(tmp_path)
+    append(log, message("open"))
+    append(log, message("settled"))
+    append(log, receipt("settled", "h"), output("h"))
+    checkpoint_and_clean(log)
+    bus = LogBus(open_log(tmp_path))
+    assert [m.message_id for m in bus.state.open_for("A")] == ["open"]
+    assert done(bus.submit([receipt("open", "h2")])) == 4
+    assert bus.state.open == {}
+    bus.close()
+
+
+# --- no longer a log --------------------------------------------------------------------------------------------------
+
+
+def spoil(log_path: Path, version: int, text: str) -> None:
+    (log_path / "_delta_log" / f"{version:020d}.json").write_text(text)
+
+
+@pytest.mark.parametrize("text", ["garbage", "", '{"protocol":{"minReaderVersion":3,"minWriterVersion":7}}'])
+def test_a_log_that_was_spoilt_is_reported_to_whoever_submits(tmp_path: Path, text: str) -> None:
+    log = make_log(tmp_path)
+    append(log, message("m0"))
+    bus = LogBus(open_log(tmp_path))
+    spoil(tmp_path, 2, text)
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+    error = bus.submit([message("mine")]).exception(PATIENCE)
+    assert isinstance(error, ForeignLog)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == before
+    with pytest.raises(ForeignLog):
+        bus.catch_up()
+    bus.close()
