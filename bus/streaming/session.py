@@ -12,6 +12,7 @@ from typing import IO
 
 import pyspark
 from pyspark import SparkConf, SparkContext
+from pyspark.errors import PySparkRuntimeError
 from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
@@ -60,7 +61,6 @@ def session_settings(app_name: str, cores: int) -> dict[str, str]:
         "spark.driver.extraClassPath": os.pathsep.join(str(jar) for jar in jar_paths()),
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
-        "spark.pyspark.python": sys.executable,
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         "spark.sql.session.timeZone": "UTC",
@@ -90,8 +90,9 @@ def start_java(settings: Mapping[str, str]) -> None:
     """Start the virtual machine the way set-up arranged it, unless this process already has one."""
     if SparkContext._gateway is not None:
         return
-    # Another Spark or another Java on this machine must not be mixed with the one we installed.
+    # Another Spark, Python or Java on this machine must not be mixed with those that set-up chose.
     os.environ["SPARK_HOME"] = str(Path(pyspark.__file__).parent)
+    os.environ["PYSPARK_PYTHON"] = sys.executable
     if home := java_home():
         os.environ["JAVA_HOME"] = str(home)
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
@@ -102,10 +103,11 @@ def start_java(settings: Mapping[str, str]) -> None:
     listener.start()
     try:
         gateway = launch_gateway(conf, {"stdout": said, "stderr": said})
-    finally:
+    except PySparkRuntimeError:
         os.close(said)
-        if SparkContext._gateway is None and sys.exc_info()[0]:
-            listener.join(timeout=5)  # what Java said comes before the exception
+        listener.join(timeout=5)  # what Java said comes before the exception
+        raise
+    os.close(said)
     SparkContext(conf=conf, gateway=gateway)
 
 
