@@ -75,7 +75,7 @@ def next_steps(home: Path) -> RenderableType:
     """Lines to paste; to be printed without breaking them."""
     table = f"{_short(home)}/tables/audit_log"
     lines = [
-        f"python -c \"import deltalake; print(deltalake.DeltaTable('{table}').to_pandas())\"",
+        f"python -c \"import deltalake; print(deltalake.DeltaTable('{table}').to_pyarrow_table().slice(0, 3))\"",
         "tailrace trace last",
         "tailrace executions",
         'tailrace ask "Generate SQL for quantity by region in 1995" --as eli',
