@@ -266,6 +266,10 @@ CASES = [
         "what was the revenue growth from 1994 to 1995",
         "with g as (select y, sum(s) v from li where y in (1994, 1995) group by 1) select a.y, a.v, b.v, round((a.v - b.v) / b.v, 4) from g a left join g b on b.y = a.y - 1",
     ),
+    (
+        "clerks with total order value above 3.5 million",
+        "select o_clerk, sum(o_totalprice) from ords group by 1 having sum(o_totalprice) > 3500000",
+    ),
     ("nations ranked by number of customers", "select cnation, count(*) from cust group by 1"),
     # comparison, share, growth, lists
     ("compare sales in 1995 and 1996", "select y, sum(s) from li where y in (1995, 1996) group by 1 order by 1"),

@@ -18,6 +18,7 @@ from workers.adapters.semantic.meaning import (
 from workers.adapters.semantic.nouns import Nouns
 from workers.adapters.semantic.period import read_period
 from workers.adapters.semantic.reader import Reader
+from workers.ports import CouldNotMap
 
 TOP = ("highest", "most", "largest", "biggest", "greatest", "top", "best", "maximum")
 BOTTOM = ("lowest", "least", "fewest", "smallest", "bottom", "worst", "minimum")
@@ -159,6 +160,7 @@ class Clauses(Nouns):
         else:
             draft.rank = RankAsk(draft.size, descending)
         draft.rank_measure = measure
+        draft.praise = draft.praise or (word if word in ("best", "worst") else None)
         return True
 
     def _read_limits(self) -> bool:
@@ -187,6 +189,9 @@ class Clauses(Nouns):
             if measure:
                 reader.take("of", "is", "are", "was", "were", "that is", "which is", "that are")
                 limit = reader.read_limit()
+                if limit and measure.text.lower() in reader.model.measures[measure.names[0]].per_row_words:
+                    said = measure.text.lower()
+                    raise CouldNotMap([said], f"Of each {said}, or of their sum? Say 'total {said}' for the sum.")
                 if limit:
                     draft.total_limits.append(TotalLimitAsk(reader.text(start), measure, limit))
                     return True
@@ -199,7 +204,8 @@ class Clauses(Nouns):
         start = reader.pos
         noun = self.draft.last_noun
         sense = reader.sense("attribute")
-        if sense and noun:
+        if sense and noun and set(noun.dimensions) & self.entities():
+            # Of a clerk or a segment it would be a total, not a property.
             owner = {reader.model.dimensions[name].node for name in noun.dimensions}
             names = tuple(n for n in sense.names if reader.model.attributes[n].node in owner)
             if len(names) == 1:
@@ -457,8 +463,8 @@ class Clauses(Nouns):
             value = replace(value, conjunction="versus")
         if (who or be) and value.conjunction == "versus":
             return False
-        if verb:
-            draft.shipped_alone = verb
+        if verb or reader.model.dimensions[value.dimensions[0]].event:
+            draft.shipped_alone = verb or value.text
         if value.conjunction == "versus":
             draft.compare = True
         draft.values.append(replace(value, owner=draft.scope, text=reader.text(start)))

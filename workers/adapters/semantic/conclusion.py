@@ -35,7 +35,7 @@ class Conclusion:
         if draft.shipped_alone and any(p.date is None for p in draft.periods):
             raise CouldNotMap(
                 [draft.shipped_alone],
-                "Say 'ordered in ...' or 'shipped in ...' for the period, and 'with ship mode ...' for the way.",
+                "Say which date the period is about, for instance 'ordered in 1995' or 'shipped in 1995'.",
             )
         if draft.trend and not any(g.grain for g in groups + draft.each):
             groups.append(GroupAsk("over time", grain=self.model.defaults.over_time))
@@ -139,6 +139,8 @@ class Conclusion:
             measure = MeasureAsk((name,), self.model.measures[name].words[0])
             notes.append(f"no measure was named, so they are ranked by {measure.text}")
         draft.measures = [measure]
+        if draft.praise and not all(self.model.measures[name].more_is_better for name in measure.names):
+            raise CouldNotMap([draft.praise], "Is more of that good or bad? Say 'highest' or 'lowest'.")
         self._refuse_loose()
         return self._meaning("table", draft.each, notes, rank=rank)
 

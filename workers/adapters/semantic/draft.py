@@ -49,6 +49,7 @@ class Draft:
     growth: str | None = None
     how_many: bool = False
     size_word: str | None = None
+    praise: str | None = None
     values_before_groups: int | None = None
 
     def snapshot(self) -> dict[str, Any]:

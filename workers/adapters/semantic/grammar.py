@@ -198,6 +198,7 @@ class Question:
         size = self._size(number, entity) if number else None if entity.plural else 1
         self.draft.entity = entity
         self.draft.rank = RankAsk(size, word in _TOP)
+        self.draft.praise = word if word in ("best", "worst") else None
         self.draft.size_word = word if word in _SIZES else None
         return True
 
@@ -231,6 +232,9 @@ class Question:
             return False
         sense = reader.sense("measure")
         if sense:
+            known = self.model.measures[sense.names[0]]
+            if not (known.counts or known.countable):
+                raise reader.stuck("How many, or how much? Say 'number of orders' or 'total sales'.", reader.pos)
             return self._read_measures()
         measure = self.clauses.read_count()
         if measure is None:

@@ -53,6 +53,12 @@ class Measure(_Part):
     through: str | None = None
     additive: bool = False
     unclear_date: bool = False
+    #: Whether 'best' means most; where it does not, 'best' and 'worst' are refused.
+    more_is_better: bool = True
+    #: 'how many' may be asked of it although it is a sum.
+    countable: bool = False
+    #: Words that in a limit may mean one row as well as the total: 'customers with order value above 400000'.
+    per_row_words: tuple[str, ...] = ()
 
 
 class Ratio(_Part):
@@ -81,6 +87,8 @@ class Dimension(_Part):
     amount: str | None = None
     show_key: str | None = None
     group: bool = True
+    #: Its values are something that happened on a day of its own: 'returned in 1994'.
+    event: bool = False
 
 
 class Family(_Part):
