@@ -10,6 +10,8 @@ from bus.errors import Untrusted
 from bus.keys import Keyring
 from schemas.envelope import USER, Message, is_user
 
+#: On whose behalf an agent speaks in a conversation that it began itself.
+AGENT = "agent:"
 #: Rows whose check is remembered.
 CHECKED = 100_000
 
@@ -39,13 +41,17 @@ class SignedTrust:
 
     def check(self, message: Message, conversation: Sequence[Message]) -> list[Message]:
         rows = list(conversation) or [message]
-        root = rows[0]
+        # What nobody signed does not begin a conversation, wherever it stands.
+        begin = next((place for place, row in enumerate(rows) if self._is_signed(row)), 0)
+        root = rows[begin]
         self._signed(root)
         if root.causation_id is not None:
             raise Untrusted("principal.root", "the conversation does not begin with a root message")
+        if not is_user(root.from_agent) and root.principal != AGENT + root.from_agent:
+            raise Untrusted("principal.claimed", f"{root.from_agent} cannot begin a conversation for {root.principal}")
         self._holds(message, root)
         trusted = [root]
-        for row in rows[1:]:
+        for row in rows[begin + 1 :]:
             try:
                 self._holds(row, root)
             except Untrusted:
@@ -60,6 +66,13 @@ class SignedTrust:
                 "principal.changed",
                 f"{row.from_agent} acts for {row.principal}, but the conversation is {root.principal}'s",
             )
+
+    def _is_signed(self, row: Message) -> bool:
+        try:
+            self._signed(row)
+        except Untrusted:
+            return False
+        return True
 
     def _signed(self, row: Message) -> None:
         if self._checked.get(row.position) == row.message_id:

@@ -17,7 +17,7 @@ from schemas.payloads import (
     Result,
     RunCode,
 )
-from workers.execution.grants import GrantRefused, check_grant, code_sha256
+from workers.execution.grants import AUTHORITY, GrantRefused, check_grant, code_sha256
 from workers.ports import DryRun, Executed, OutcomeUnknown, SqlEngine, StatementFailed, StatementRefused
 from workers.runtime.base import Context, Outgoing, Received, Worker, audit, event, reply
 from workers.runtime.clock import micros
@@ -52,6 +52,9 @@ class ExecutionAgent(Worker):
     # --- dry run -----------------------------------------------------------------------------------------------------
 
     async def _dry_run(self, asked: DryRunCode, message: Received) -> list[Outgoing]:
+        if message.sender != AUTHORITY:
+            reason = f"a dry run is asked for by {AUTHORITY}, which knows who may, not by {message.sender}"
+            return _refused(message.sender, "dry_run.refused", "dry_run.issuer", reason)
         try:
             found = await self._engine.dry_run(asked.code.text, asked.target)
         except StatementRefused as error:

@@ -56,6 +56,10 @@ class GovernanceAgent(Worker):
 
     def _requested(self, asked: RequestExecution, message: Received, context: Context) -> list[Outgoing]:
         verdict = may_request(asked, context.principal or "", self._roles)
+        if message.sender.startswith(USER) and message.sender != USER + (context.principal or ""):
+            # Or one person could ask in another's conversation, and approve it: four eyes, all of them the same person's.
+            reason = f"this is {context.principal}'s conversation; ask in one of your own"
+            verdict = Verdict(False, "principal.other", reason)
         if not verdict.allowed:
             return [_fact("execution.requested", verdict), reply(message, Refused(rule=verdict.rule, reason=verdict.reason))]
         return [
@@ -93,8 +97,8 @@ class GovernanceAgent(Worker):
 
     def _dry_run_failed(self, outcome: Failed | Refused, message: Received, context: Context) -> list[Outgoing]:
         origin = self._request_behind(message.message, context)
-        if origin is None:
-            return []
+        if origin is None or message.sender != EXECUTOR:
+            return [audit("dry_run.ignored", "refused", rule="dry_run.unasked", sender=message.sender)]
         decision = "refused" if isinstance(outcome, Refused) else "failed"
         return [
             audit("execution.denied", decision, rule=outcome.rule, reason=outcome.reason),

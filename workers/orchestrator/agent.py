@@ -25,7 +25,7 @@ from schemas.payloads import (
 from workers.orchestrator.answers import answer_for
 from workers.orchestrator.plans import Plan, Plans, Step
 from workers.ports import Intent, IntentDetector, Roles, UnknownUser
-from workers.runtime.base import Context, Outgoing, Received, Worker, audit, request
+from workers.runtime.base import Context, Outgoing, Received, Worker, audit, reply, request
 
 
 class OrchestratorAgent(Worker):
@@ -40,8 +40,12 @@ class OrchestratorAgent(Worker):
 
     async def handle(self, message: Received, context: Context) -> list[Outgoing]:
         match message.payload:
-            case Ask() as ask:
+            case Ask() as ask if message.sender == USER + (context.principal or ""):
                 return self._begin(ask, context)
+            case Ask():
+                return self._not_yours(message, context)
+            case _ if message.sender.startswith(USER):
+                return [audit("answer.ignored", "refused", rule="answer.not_an_agent", sender=message.sender)]
             case Failed(rule=rule, reason=reason):
                 return self._end(context, "failed", reason, Refusal(rule=rule, reason=reason))
             case Refused(rule=rule, reason=reason):
@@ -113,6 +117,12 @@ class OrchestratorAgent(Worker):
             case unknown:
                 raise ValueError(f"mas_config.yaml asks for {unknown}, which the orchestrator cannot send")
         return request(step.agent, payload)
+
+    def _not_yours(self, message: Received, context: Context) -> list[Outgoing]:
+        """Whoever asks in another's conversation would ask with that person's role."""
+        reason = f"This is {context.principal}'s conversation. Ask in one of your own."
+        fact = audit("request.refused", "refused", rule="principal.other", reason=reason, sender=message.sender)
+        return [fact, reply(message, Refused(rule="principal.other", reason=reason))]
 
     # --- answers -------------------------------------------------------------------------------------------------
 
