@@ -71,9 +71,9 @@ def audit(
 class Context:
     """What a handler may know beside its message.
 
-    `conversation`: valid messages up to and including this one, in log order. `principal`: on whose behalf, as the root
-    message was signed. `commit`: sends something before the handling ends, by compare-and-set; False when the log has
-    decided otherwise. Only an agent with effects needs it, for its claim.
+    `conversation`: valid messages up to and including this one, and what this agent has said since, in log order.
+    `principal`: on whose behalf, as the root message was signed. `commit`: sends something before the handling ends, by
+    compare-and-set; False when the log has decided otherwise. Only an agent with effects needs it, for its claim.
     """
 
     conversation: Sequence[Message]

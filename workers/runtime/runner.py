@@ -53,6 +53,7 @@ class Runner:
 
     async def _run(self, message: Message) -> None:
         log = structlog.get_logger(__name__)
+        conversation: list[Message] = []
         try:
             conversation = self._check(message)
             received = Received(message, self._payload(message))
@@ -68,7 +69,7 @@ class Runner:
             receipt = Receipt(outcome="dead", reason=reason, attempts=self.worker.max_attempts)
             outputs = self._aftermath(message, "message.dead", "worker.failed", reason)
             log.error("message.dead", reason=reason, exc_info=not isinstance(error, TimeoutError))
-        await self._settle(message, receipt, outputs)
+        await self._settle(message, receipt, outputs, conversation)
 
     # --- before ------------------------------------------------------------------------------------------------------
 
@@ -78,7 +79,9 @@ class Runner:
         if message.expires_at is not None and message.expires_at < micros(self._clock.now()):
             raise Rejected("message.expired", "it was to be handled earlier, and was not")
         known = self._bus.conversation(message.correlation_id)
-        conversation = [m for m in known if m.position <= message.position]
+        # What came before, and what we have said ourselves since: of two decisions that waited, the second must see what
+        # became of the first, and a timer what happened before it rang.
+        conversation = [m for m in known if m.position <= message.position or m.from_agent == self.worker.name]
         try:
             return self._trust.check(message, conversation)
         except Untrusted as error:
@@ -125,10 +128,12 @@ class Runner:
             outputs.append(Outgoing(message.from_agent, answer(rule=rule, reason=reason), "response"))
         return outputs
 
-    async def _settle(self, message: Message, receipt: Receipt, outputs: Sequence[Outgoing]) -> None:
+    async def _settle(
+        self, message: Message, receipt: Receipt, outputs: Sequence[Outgoing], conversation: Sequence[Message]
+    ) -> None:
         """Receipt and outputs in one commit, the receipt first. Superseded: another instance was faster; ours are dropped."""
         handling = uuid.uuid4().hex
-        conversation = self._bus.conversation(message.correlation_id) or [message]
+        conversation = conversation or self._bus.conversation(message.correlation_id) or [message]
         rows = [self._receipt(message, receipt, handling, conversation[0].principal)]
         rows += [self._row(message, out, str(place), handling, conversation) for place, out in enumerate(outputs)]
         try:
