@@ -1,0 +1,125 @@
+"""Hand-written stand-ins for what agents ask of the outside; failure is an argument."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from workers.ports import (
+    CouldNotMap,
+    DryRun,
+    Executed,
+    GeneratedSql,
+    Passage,
+    PublishedResult,
+    Rows,
+    UnknownUser,
+)
+
+PERMISSIONS = {
+    "admin": {"*"},
+    "data_engineer": {"knowledge.read", "rag.query", "results.read", "code.generate", "sql.execute"},
+    "data_analyst": {"knowledge.read", "rag.query", "results.read"},
+    "knowledge_curator": {"knowledge.read", "rag.query", "knowledge.approve", "knowledge.manage"},
+}
+USERS = {"ana": "data_analyst", "eli": "data_engineer", "kim": "knowledge_curator", "ada": "admin", "ned": "data_engineer"}
+
+
+class FixedRoles:
+    def role_of(self, user: str) -> str:
+        try:
+            return USERS[user]
+        except KeyError:
+            raise UnknownUser(f"nobody has given {user} a role") from None
+
+    def allows(self, user_or_role: str, permission: str) -> bool:
+        granted = PERMISSIONS.get(USERS.get(user_or_role, user_or_role), set())
+        return "*" in granted or permission in granted
+
+
+class ManualClock:
+    """Time that moves when a test says so, or when somebody sleeps."""
+
+    def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
+        self._now = start
+        self._sleepers: list[tuple[datetime, asyncio.Event]] = []
+
+    def now(self) -> datetime:
+        return self._now
+
+    async def sleep(self, seconds: float) -> None:
+        waked = asyncio.Event()
+        self._sleepers.append((self._now + timedelta(seconds=seconds), waked))
+        await waked.wait()
+
+    def advance(self, seconds: float) -> None:
+        self._now += timedelta(seconds=seconds)
+        for when, waked in self._sleepers:
+            if when <= self._now:
+                waked.set()
+
+
+class FakeSqlWriter:
+    def write(self, question: str) -> GeneratedSql:
+        if "unicorn" in question:
+            raise CouldNotMap(["unicorn"], "I know sales.")
+        return GeneratedSql("SELECT c_name FROM tpch.customer", "Names.", ("tpch.customer",), ("c_name",))
+
+
+class FakeEngine:
+    """Runs nothing; remembers what it was asked to run. `fails` is raised by `run`; `moved` changes the next digest."""
+
+    def __init__(self, fails: Exception | None = None) -> None:
+        self.fails = fails
+        self.moved = False
+        self.ran: list[tuple[str, str | None, str]] = []
+        self.closed = False
+
+    async def warm(self) -> None:
+        return
+
+    async def dry_run(self, sql: str, target: str | None) -> DryRun:
+        versions = {"tpch.customer": 1 if self.moved else 0}
+        digest = hashlib.sha256(json.dumps([sql, target, versions]).encode()).hexdigest()
+        return DryRun("select", ("c_name",), versions, "Scan tpch.customer", digest, 1.0)
+
+    async def run(self, sql: str, target: str | None, grant_id: str, row_limit: int) -> Executed:
+        self.ran.append((sql, target, grant_id))
+        if self.fails is not None:
+            raise self.fails
+        return Executed(Rows(("c_name",), (("Customer#1",),), False), 1, target, 0 if target else None, 1.0)
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class FakeIndex:
+    def __init__(self, passages: Sequence[Passage] = ()) -> None:
+        self.passages = passages
+
+    def search(self, question: str, role: str, limit: int) -> Sequence[Passage]:
+        return list(self.passages)[:limit]
+
+
+class FakeCatalog:
+    def __init__(self, result: PublishedResult | None = None, rows: Rows | None = None) -> None:
+        self.result, self.rows = result, rows
+
+    def find(self, question: str) -> PublishedResult | None:
+        return self.result
+
+    def read(self, result: PublishedResult, limit: int) -> Rows:
+        assert self.rows is not None
+        return self.rows
+
+
+async def eventually(condition: Callable[[], Any], timeout: float = 10.0) -> Any:
+    """Wait until `condition()` is true, giving way to everything else; fails after `timeout` seconds."""
+    async with asyncio.timeout(timeout):
+        while not (found := condition()):
+            await asyncio.sleep(0.001)
+        return found
