@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections.abc import Callable
@@ -27,7 +28,7 @@ def sample(number: int = 0) -> Message:
         to_agent="Echo",
         message_type="request",
         kind="Ping",
-        content='{"number": %d, "text": "%s"}' % (number, "x" * 200),
+        content=json.dumps({"number": number, "text": "x" * 200}),
         timestamp=time.time_ns() // 1000,
         principal="bench",
     )

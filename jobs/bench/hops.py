@@ -36,7 +36,8 @@ def _hops(path: Path, engine: str, count: int) -> list[float]:
     table.create()
     command = [sys.executable, "-m", "jobs.bench.echo", str(path), engine]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as echo:
-        assert echo.stdout is not None and echo.stdin is not None
+        assert echo.stdout is not None
+        assert echo.stdin is not None
         if echo.stdout.readline().strip() != b"ready":
             raise RuntimeError(f"the echo process did not start on the {engine} engine")
         with TailraceClient(user="bench", bus=LogBus(table, follow_only=True)) as client:

@@ -98,7 +98,7 @@ class Host:
         idle = [task for instance in self.instances.values() for task in instance.tasks]
         try:
             async with asyncio.timeout(patience_s):
-                await self._finish_running()
+                await asyncio.gather(*(instance.inbox.settled() for instance in self.instances.values()))
         except TimeoutError:
             log.warning("host.drain_timeout", patience_s=patience_s)
         for task in idle:
@@ -168,10 +168,6 @@ class Host:
         if instance.inbox.overflowed and instance.inbox.has_room:
             instance.inbox.overflowed = False
             self._accept(self._bus.state.open_for(instance.worker.name))
-
-    async def _finish_running(self) -> None:
-        while any(instance.inbox.running for instance in self.instances.values()):
-            await asyncio.sleep(0.005)
 
     async def _register(self, step: str) -> None:
         now = micros(self._clock.now())

@@ -25,6 +25,8 @@ class Inbox:
         #: Something was turned away for lack of room.
         self.overflowed = False
         self._draining = False
+        self._settled = asyncio.Event()
+        self._settled.set()
 
     def __len__(self) -> int:
         return len(self._known)
@@ -51,12 +53,15 @@ class Inbox:
             await self._available.wait()
         _, _, conversation = heapq.heappop(self._ready)
         self._busy.add(conversation)
+        self._settled.clear()
         return self._conversations[conversation].popleft()
 
     def done(self, message: Message) -> None:
         """Handled, or given up: the conversation's next message may come."""
         self._known.discard(message.message_id)
         self._busy.discard(message.correlation_id)
+        if not self._busy:
+            self._settled.set()
         if self._conversations.get(message.correlation_id):
             self._offer(message.correlation_id)
         else:
@@ -70,10 +75,9 @@ class Inbox:
     def has_room(self) -> bool:
         return len(self._known) <= self._capacity // 2
 
-    @property
-    def running(self) -> bool:
-        """Something was taken and is not done."""
-        return bool(self._busy)
+    async def settled(self) -> None:
+        """Until everything that was taken is done."""
+        await self._settled.wait()
 
     def _offer(self, conversation: str) -> None:
         head = self._conversations[conversation][0]
