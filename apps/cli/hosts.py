@@ -45,6 +45,10 @@ class Hosts:
     def stop(self) -> None:
         self._processes.stop()
 
+    def say_stopping(self) -> None:
+        if self._processes.children:
+            self._say("stopping what was started")
+
     def runs(self, agent: str) -> bool:
         return agent in self._processes.running()
 

@@ -53,7 +53,7 @@ def ask(
                 wait_approval=not no_wait_approval,
             )
             outcome = follower.ask(client, question)
-            change("stopping what was started")
+            hosts.say_stopping()
     finish(terminal, outcome, hosts.nobody(outcome.timeline), waited=not no_wait_approval)
 
 

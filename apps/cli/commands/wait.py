@@ -49,7 +49,7 @@ def wait(
             )
             known = [row for row in history.conversation(system, found) if accept(row)]
             outcome = follower.follow(arrivals, found, known)
-            change("stopping what was started")
+            hosts.say_stopping()
     finally:
         bus.close()
     finish(terminal, outcome, hosts.nobody(outcome.timeline), waited=not no_wait_approval)

@@ -24,7 +24,7 @@ class Report(Protocol):
 
 
 def audit_report(report: Report) -> RenderableType:
-    counted = Text(" · ".join(f"{count:,} {what}" for what, count in report.checked.items()), style="quiet")
+    counted = Text(" · ".join(_counted(count, what) for what, count in report.checked.items()), style="quiet")
     if not report.problems:
         return Group(Text.assemble(("✓ ", "good"), "the audit trail holds"), Text.assemble("  ", counted))
     table = plain_table("rule", "where", "what")
@@ -32,3 +32,7 @@ def audit_report(report: Report) -> RenderableType:
         table.add_row(Text(problem.rule, style="warn"), Text(safe(problem.where)), Text(safe(problem.what)))
     head = Text.assemble(("✗ ", "bad"), f"{len(report.problems)} problems in the audit trail")
     return Group(head, table, Text.assemble("  ", counted))
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what.removesuffix('s') if count == 1 else what}"

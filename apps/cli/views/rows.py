@@ -32,8 +32,10 @@ def result_rows(
 ) -> RenderableType:
     numeric = {name for place, name in enumerate(columns) if _is_numeric([row[place] for row in rows])}
     table = plain_table(*map(safe, columns), right=[safe(name) for name in columns if name in numeric])
-    for row in rows[:limit]:
-        table.add_row(*(_cell(value, name in numeric) for name, value in zip(columns, row, strict=True)))
+    shown = rows[:limit]
+    places = [_places([row[at] for row in shown]) if name in numeric else None for at, name in enumerate(columns)]
+    for row in shown:
+        table.add_row(*(_cell(value, decimals) for value, decimals in zip(row, places, strict=True)))
     below = _below(len(rows), min(len(rows), limit), truncated)
     return Group(table, below) if below else table
 
@@ -56,18 +58,27 @@ def _is_numeric(values: Sequence[Any]) -> bool:
     )
 
 
-def _cell(value: Any, numeric: bool) -> Text:
+def _places(values: Sequence[Any]) -> int:
+    """Decimal places a column of numbers needs, so that its points stand below each other."""
+    return max((len(found.group(3).rstrip("0")) for v in values if (found := _DECIMAL.fullmatch(_text(v)))), default=0)
+
+
+def _cell(value: Any, decimals: int | None) -> Text:
+    """`decimals` None: not a number."""
     if value is None:
         return Text("null", style="quiet")
-    return Text(safe(number(value) if numeric else value))
+    return Text(safe(value if decimals is None else number(value, decimals)))
 
 
-def number(value: Any) -> str:
+def number(value: Any, decimals: int = 2) -> str:
     """Decimals with separators and no useless zeros; whole numbers as they are, since years and ids are such."""
-    text = repr(value) if isinstance(value, float) else str(value)
-    match = _DECIMAL.fullmatch(text)
+    match = _DECIMAL.fullmatch(_text(value))
     if match is None:
-        return text
+        return _text(value)
     sign, whole, fraction = match.groups()
-    fraction = fraction.rstrip("0").ljust(2, "0")
+    fraction = fraction.rstrip("0").ljust(max(decimals, 2), "0")
     return f"{sign}{int(whole):,}.{fraction}"
+
+
+def _text(value: Any) -> str:
+    return repr(value) if isinstance(value, float) else str(value)

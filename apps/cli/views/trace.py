@@ -132,12 +132,9 @@ def _notes(step: Step) -> Text:
 
 def _fact(fact: Fact) -> Text:
     style = {"refused": "bad", "failed": "bad"}.get(fact.decision, "quiet")
-    parts = [
-        fact.action,
-        *([fact.decision] if fact.decision not in fact.action else []),
-        *([fact.rule] if fact.rule else []),
-    ]
-    return Text(safe(" ".join(parts)), style=style)
+    # What went well needs no word for it.
+    decision = [fact.decision] if style == "bad" and fact.decision not in fact.action else []
+    return Text(safe(" ".join([fact.action, *decision, *([fact.rule] if fact.rule else [])])), style=style)
 
 
 def _receipt(handling: Handling) -> Text:
