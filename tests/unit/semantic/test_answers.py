@@ -270,6 +270,14 @@ CASES = [
         "clerks with total order value above 3.5 million",
         "select o_clerk, sum(o_totalprice) from ords group by 1 having sum(o_totalprice) > 3500000",
     ),
+    (
+        "sales for customer region Asia and supplier region Europe",
+        "select sum(s) from li where cregion = 'ASIA' and sregion = 'EUROPE'",
+    ),
+    (
+        "what percentage of sales in Europe comes from France",
+        "select sum(s) filter (where cnation = 'FRANCE'), sum(s), round(sum(s) filter (where cnation = 'FRANCE') / sum(s), 4) from li where cregion = 'EUROPE'",
+    ),
     ("nations ranked by number of customers", "select cnation, count(*) from cust group by 1"),
     # comparison, share, growth, lists
     ("compare sales in 1995 and 1996", "select y, sum(s) from li where y in (1995, 1996) group by 1 order by 1"),

@@ -433,6 +433,11 @@ class Clauses(Nouns):
 
     def _same_place(self, one: ValueAsk, other: ValueAsk) -> bool:
         """'in Europe and in Japan': two kinds of places, joined by 'and', are not meant as one inside the other."""
+        owners = self.reader.model.owners
+        if len(one.dimensions) == len(other.dimensions) == 1 and owners.get(one.dimensions[0]) != owners.get(
+            other.dimensions[0]
+        ):
+            return False
         places = {name for family in self.reader.model.families.values() for name in family.members}
         return one.dimensions[0] in places and other.dimensions[0] in places
 

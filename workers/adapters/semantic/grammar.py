@@ -42,8 +42,23 @@ class Question:
         if self.reader.done:
             raise self.reader.stuck("Ask for a measure, for instance 'sales by region'.")
         self._read_core()
+        self._refuse_definition()
         self.clauses.read_all()
         return Conclusion(self.draft, self.model, self.clauses.entities()).meaning()
+
+    def _refuse_definition(self) -> None:
+        """'what is revenue' asks what the word means, not for a number."""
+        reader, draft = self.reader, self.draft
+        asked = reader.word(-2) in ("is", "are", "'s") and reader.pos >= 2
+        if (
+            reader.done
+            and asked
+            and len(draft.measures) == 1
+            and not draft.measures[0].text.lower().startswith("total")
+        ):
+            raise reader.stuck(
+                "For a number say 'total ...' or 'the ...'; a definition is in the knowledge base.", reader.pos - 1
+            )
 
     # -- the beginning --------------------------------------------------------------------------------------------
 

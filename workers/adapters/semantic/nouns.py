@@ -35,7 +35,7 @@ class Nouns:
         found: list[ValueAsk] = []
         while True:
             reader.articles()
-            value = reader.read_values()
+            value = reader.read_values(named=False)
             if value is None:
                 return found
             found.append(value)

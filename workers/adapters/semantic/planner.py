@@ -298,6 +298,16 @@ class Planner:
             if condition.target in seen and condition is not plan.numerator:
                 raise CouldNotMap([condition.ask.text], f"'{seen[condition.target]}' already limits the same thing.")
             seen[condition.target] = condition.ask.text
+        places: dict[str, str] = {}
+        for condition in plan.filters:
+            owner, text = self.model.owners.get(condition.target), condition.ask.text
+            if isinstance(condition.ask, ValueAsk) and condition.ask.negated:
+                continue
+            if owner in places:
+                # 'sales of Chinese suppliers in Europe': suppliers that are in both places, or customers in one?
+                raise CouldNotMap([text], f"'{places[owner]}' already says where; say whose nation or region is meant.")
+            if owner:
+                places[owner] = text
         excluded = [f for f in plan.filters if isinstance(f.ask, ValueAsk) and f.ask.negated]
         for condition in excluded:
             if condition.target in seen:

@@ -127,12 +127,13 @@ class Reader:
         self.pos = start
         return None
 
-    def read_values(self) -> ValueAsk | None:
+    def read_values(self, named: bool = True) -> ValueAsk | None:
         """'France', 'the BUILDING segment', 'supplier nation Germany', 'region is not Asia', 'France and Peru'."""
         start = self.pos
         self.articles()
         self.take("both", "either")
-        noun = self.sense("dimension")
+        # In front of a noun a value stands alone: "nations of German suppliers" is about nations.
+        noun = self.sense("dimension") if named else None
         names: tuple[str, ...] | None = None
         negated = False
         if noun is not None:
