@@ -52,12 +52,14 @@ class Follower:
     on_rows: Callable[[Outcome], None] = lambda _: None
     on_approval: Callable[[Approval], None] = lambda _: None
     wait_approval: bool = True
+    #: The conversation that is followed, once there is one.
+    correlation_id: str = ""
 
     def ask(self, client: TailraceClient, question: str) -> Outcome:
         """Send the question and follow what comes of it. Raises what sending raises, and HostFailed."""
         with client.listen() as arrivals:
-            sent = client.send(ORCHESTRATOR, Ask(question=question))
-            return self.follow(arrivals, sent.correlation_id, [])
+            self.correlation_id = client.send(ORCHESTRATOR, Ask(question=question)).correlation_id
+            return self.follow(arrivals, self.correlation_id, [])
 
     def follow(self, arrivals: Arrivals, correlation_id: str, known: Iterable[Message]) -> Outcome:
         """Until it is answered, or `timeout` is over. `known`: rows from before `arrivals` began to listen."""

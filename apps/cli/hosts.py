@@ -32,7 +32,7 @@ class Hosts:
         self._processes = Processes(system)
         self._engine = engine
         self._may_start = may_start
-        self._say = say
+        self.say = say
 
     def __enter__(self) -> Hosts:
         return self
@@ -45,9 +45,10 @@ class Hosts:
     def stop(self) -> None:
         self._processes.stop()
 
-    def say_stopping(self) -> None:
-        if self._processes.children:
-            self._say("stopping what was started")
+    @property
+    def started(self) -> bool:
+        """Whether there is something to stop."""
+        return bool(self._processes.children)
 
     def runs(self, agent: str) -> bool:
         return agent in self._processes.running()
@@ -83,7 +84,7 @@ class Hosts:
         living = {child.host for child in self._processes.children}
         wanted = [host for host in needed if host not in living]
         if wanted:
-            self._say(f"starting {' and '.join(wanted)} ({self._engine} engine)")
+            self.say(f"starting {' and '.join(wanted)} ({self._engine} engine)")
             self._processes.start(wanted, self._engine)
 
     def nobody(self, timeline: Timeline) -> list[str]:

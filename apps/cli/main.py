@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -111,6 +112,9 @@ _register()
 
 
 def main() -> None:
+    # Whoever ends us ends what we started: hosts that a question needed must not outlive it.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     app()
 
 

@@ -12,6 +12,7 @@ from apps.cli.session import open_system, speaking_as, warn_of_shared_keys
 from apps.cli.terminal import Terminal
 
 if TYPE_CHECKING:
+    from apps.cli.hosts import Hosts
     from apps.cli.outcome import Outcome
     from workers.governance.approvals import Approval
 
@@ -39,12 +40,10 @@ def ask(
 
     terminal = terminal_of(context)
     system = open_system()
-    with speaking_as(system, user) as client:
+    with speaking_as(system, user) as client, Hosts(system, engine or "tail", may_start=not no_start) as hosts:
         warn_of_shared_keys(system, terminal)
-        with (
-            terminal.working("asking") as change,
-            Hosts(system, engine or "tail", may_start=not no_start, say=change) as hosts,
-        ):
+        with terminal.working("asking") as change:
+            hosts.say = change
             follower = Follower(
                 timeout,
                 hosts,
@@ -52,9 +51,13 @@ def ask(
                 on_approval=lambda approval: show_approval(terminal, approval),
                 wait_approval=not no_wait_approval,
             )
-            outcome = follower.ask(client, question)
-            hosts.say_stopping()
-    finish(terminal, outcome, hosts.nobody(outcome.timeline), waited=not no_wait_approval)
+            try:
+                outcome = follower.ask(client, question)
+            except KeyboardInterrupt:
+                if follower.correlation_id:
+                    terminal.hint("the request stays in the log: ", f"tailrace wait {follower.correlation_id}")
+                raise
+        finish(terminal, outcome, hosts, waited=not no_wait_approval)
 
 
 def progress(outcome: Outcome) -> str:
@@ -74,13 +77,13 @@ def show_approval(terminal: Terminal, approval: Approval) -> None:
     terminal.note(approval_asked(approval))
 
 
-def finish(terminal: Terminal, outcome: Outcome, nobody: list[str], waited: bool = True) -> None:
-    """Show what came of it, and leave with the exit code that says so."""
+def finish(terminal: Terminal, outcome: Outcome, hosts: Hosts, waited: bool = True) -> None:
+    """Show what came of it, stop what was started, and leave with the exit code that says so."""
     from apps.cli.views.answer import answer
 
     terminal.show("", answer(outcome), "")
     terminal.emit(outcome.document())
-    if nobody:
+    if nobody := hosts.nobody(outcome.timeline):
         terminal.hint(
             f"{', '.join(nobody)} runs nowhere; the message waits in the log. Start it with ", "tailrace up", "."
         )
@@ -93,4 +96,7 @@ def finish(terminal: Terminal, outcome: Outcome, nobody: list[str], waited: bool
         if outcome.approval is not None and not terminal.json:
             show_approval(terminal, outcome.approval)
         code = DONE
+    if hosts.started:
+        with terminal.working("stopping what was started"):
+            hosts.stop()
     raise typer.Exit(code)

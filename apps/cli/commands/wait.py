@@ -35,21 +35,18 @@ def wait(
     # The whole history: whoever knows only the newest rows cannot tell which of the next ones count.
     bus = LogBus(system.log(AGENT_MESSAGES.name), accept=accept)
     try:
-        with (
-            Arrivals(bus, accept) as arrivals,
-            terminal.working("waiting") as change,
-            Hosts(system, engine or "tail", may_start=not no_start, say=change) as hosts,
-        ):
-            follower = Follower(
-                timeout,
-                hosts,
-                on_rows=lambda outcome: change(progress(outcome)),
-                on_approval=lambda approval: show_approval(terminal, approval),
-                wait_approval=not no_wait_approval,
-            )
-            known = [row for row in history.conversation(system, found) if accept(row)]
-            outcome = follower.follow(arrivals, found, known)
-            hosts.say_stopping()
+        with Arrivals(bus, accept) as arrivals, Hosts(system, engine or "tail", may_start=not no_start) as hosts:
+            with terminal.working("waiting") as change:
+                hosts.say = change
+                follower = Follower(
+                    timeout,
+                    hosts,
+                    on_rows=lambda outcome: change(progress(outcome)),
+                    on_approval=lambda approval: show_approval(terminal, approval),
+                    wait_approval=not no_wait_approval,
+                )
+                known = [row for row in history.conversation(system, found) if accept(row)]
+                outcome = follower.follow(arrivals, found, known)
+            finish(terminal, outcome, hosts, waited=not no_wait_approval)
     finally:
         bus.close()
-    finish(terminal, outcome, hosts.nobody(outcome.timeline), waited=not no_wait_approval)
