@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ log = structlog.get_logger(__name__)
 
 #: Files one micro-batch reads at most: the backpressure of the stream.
 MAX_FILES_PER_TRIGGER = 1000
+#: Seconds until a stream that could not begin is tried again.
+RETRY_AFTER = 1.0
 
 
 class StreamingFeed:
@@ -46,8 +49,8 @@ class StreamingFeed:
         self._deliver: Deliver = lambda rows: None
         self._leave: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
-        #: (agent, conversation) -> positions known from the log and not yet delivered by the stream
-        self._pending: dict[tuple[str, str], set[tuple[int, int]]] = {}
+        #: (agent, conversation) -> messages known from the log and not yet delivered by the stream, and their versions
+        self._pending: dict[tuple[str, str], dict[str, int]] = {}
         #: Messages for the host's agents that the stream brought, and those handed over at once.
         self.streamed = 0
         self.handed_over = 0
@@ -77,10 +80,13 @@ class StreamingFeed:
 
     def _begin(self, spark: SparkSession) -> None:
         """A new generation: the open set first, then the stream from the version it was taken at. No snapshot is read."""
+        self._generation += 1
+        version = self._bus.catch_up()  # not under our lock: the bus's thread holds its own when it takes ours
         with self._lock:
-            self._generation += 1
-            version = self._bus.catch_up()
-            self._pending.clear()
+            if waiting := open_messages(self._bus, sorted(self._agents)):
+                self._deliver(waiting)
+            later = {key: {m: v for m, v in rows.items() if v > version} for key, rows in self._pending.items()}
+            self._pending = {key: rows for key, rows in later.items() if rows}
         self._query = (
             spark.readStream.format("delta")
             .option("startingVersion", str(version))
@@ -91,8 +97,6 @@ class StreamingFeed:
             .trigger(processingTime="0 seconds")
             .start()
         )
-        if waiting := open_messages(self._bus, sorted(self._agents)):
-            self._deliver(waiting)
 
     def _supervise(self, spark: SparkSession) -> None:
         """A query that failed or was overtaken by the log's clean-up is begun anew; nothing depends on its checkpoint."""
@@ -102,9 +106,14 @@ class StreamingFeed:
             except Exception as error:
                 if not self._stopping:
                     log.warning("stream.failed", error=str(error)[:500], generation=self._generation)
-            if self._stopping:
-                return
-            self._begin(spark)
+            while not self._stopping:
+                try:
+                    self._begin(spark)
+                    break
+                except Exception:
+                    log.exception("stream.cannot_begin", generation=self._generation)
+                    time.sleep(RETRY_AFTER)
+        self._query.stop()  # `stop` may have come while a generation began
 
     # --- rows --------------------------------------------------------------------------------------------------------
 
@@ -115,15 +124,16 @@ class StreamingFeed:
         with self._lock:
             for row in arrival.rows:
                 for agent in self._agents.intersection(self._bus.state.addressees(row)):
-                    waiting = self._pending.setdefault((agent, row.correlation_id), set())
+                    waiting = self._pending.setdefault((agent, row.correlation_id), {})
                     if arrival.own and not waiting:
                         at_once.append(row)
                         del self._pending[(agent, row.correlation_id)]
                     else:
-                        waiting.add(row.position)
+                        waiting[row.message_id] = row.log_version
             self.handed_over += len(at_once)
-        if at_once:
-            self._deliver(at_once)
+            # Under the lock, here and below: nothing may come between taking a row off what is pending and delivering it.
+            if at_once:
+                self._deliver(at_once)
 
     def _batch(self, frame: DataFrame, _: int) -> None:
         """From the stream: rows in no particular order; the log's order is put back before anybody sees them."""
@@ -139,11 +149,11 @@ class StreamingFeed:
                 for agent in agents:
                     waiting = self._pending.get((agent, row.correlation_id))
                     if waiting is not None:
-                        waiting.discard(row.position)
+                        waiting.pop(row.message_id, None)
                         if not waiting:
                             del self._pending[(agent, row.correlation_id)]
                 if agents:
                     mine.append(row)
             self.streamed += len(mine)
-        if mine:
-            self._deliver(mine)
+            if mine:
+                self._deliver(mine)
