@@ -170,18 +170,73 @@ EXPRESSION_PACKAGES = ("org.apache.spark.sql.catalyst.expressions.",)
 
 #: Resolved expressions that call other code, or tell about the session; also reached by bare words such as `current_user`.
 FORBIDDEN_EXPRESSIONS = frozenset(
-    """CallMethodViaReflection TryReflect ScalaUDF PythonUDF PythonUDAF HiveSimpleUDF HiveGenericUDF ApplyFunctionExpression
-    VariableReference CurrentUser CurrentDatabase CurrentCatalog CurrentTimeZone CurrentDate CurrentTime CurrentTimestamp
-    CurrentTimestampLike CurrentBatchTimestamp Now LocalTimestamp InputFileName InputFileBlockStart InputFileBlockLength
-    SparkVersion Rand Randn Uuid Shuffle RandStr Uniform MonotonicallyIncreasingID SparkPartitionID""".split()
+    [
+        "CallMethodViaReflection",
+        "TryReflect",
+        "ScalaUDF",
+        "PythonUDF",
+        "PythonUDAF",
+        "HiveSimpleUDF",
+        "HiveGenericUDF",
+        "ApplyFunctionExpression",
+        "VariableReference",
+        "CurrentUser",
+        "CurrentDatabase",
+        "CurrentCatalog",
+        "CurrentTimeZone",
+        "CurrentDate",
+        "CurrentTime",
+        "CurrentTimestamp",
+        "CurrentTimestampLike",
+        "CurrentBatchTimestamp",
+        "Now",
+        "LocalTimestamp",
+        "InputFileName",
+        "InputFileBlockStart",
+        "InputFileBlockLength",
+        "SparkVersion",
+        "Rand",
+        "Randn",
+        "Uuid",
+        "Shuffle",
+        "RandStr",
+        "Uniform",
+        "MonotonicallyIncreasingID",
+        "SparkPartitionID",
+    ]
 )
 
 #: Functions whose value depends on when or by whom they are called.
 VOLATILE_FUNCTIONS = frozenset(
-    """current_date current_time current_timestamp curdate now localtimestamp current_timezone current_user user session_user
-    current_catalog current_database current_schema rand random randn randstr uniform uuid shuffle unix_timestamp
-    monotonically_increasing_id spark_partition_id input_file_name input_file_block_start input_file_block_length version
-    """.split()
+    [
+        "current_date",
+        "current_time",
+        "current_timestamp",
+        "curdate",
+        "now",
+        "localtimestamp",
+        "current_timezone",
+        "current_user",
+        "user",
+        "session_user",
+        "current_catalog",
+        "current_database",
+        "current_schema",
+        "rand",
+        "random",
+        "randn",
+        "randstr",
+        "uniform",
+        "uuid",
+        "shuffle",
+        "unix_timestamp",
+        "monotonically_increasing_id",
+        "spark_partition_id",
+        "input_file_name",
+        "input_file_block_start",
+        "input_file_block_length",
+        "version",
+    ]
 )
 
 _AGGREGATES = """any any_value approx_count_distinct approx_percentile avg bool_and bool_or collect_list collect_set corr count

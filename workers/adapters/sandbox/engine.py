@@ -52,7 +52,8 @@ class SparkSandbox:
     ) -> None:
         self._home = Path(os.path.realpath(home))
         self._python = python
-        self._timeout_s = timeout_s
+        #: Seconds one request may take, including the start of Spark where there is none yet.
+        self.timeout_s = timeout_s
         self._schemas = tuple(schemas)
         self._cores = cores
         self._memory = memory
@@ -112,7 +113,7 @@ class SparkSandbox:
     async def _ask(self, what: str, **arguments: Any) -> Any:
         writing = False
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self.timeout_s):
                 process = await self._started()
                 self._asked += 1
                 process.stdin.write(protocol.encode({"id": self._asked, "ask": what, **arguments}))
@@ -126,8 +127,11 @@ class SparkSandbox:
                     writing = True
         except TimeoutError:
             await self._end()
-            raise _lost(writing, f"it took longer than {self._timeout_s:g} s and was stopped") from None
-        except (EOFError, ConnectionError, ValueError) as error:
+            raise _lost(writing, f"it took longer than {self.timeout_s:g} s and was stopped") from None
+        except _NotStarted as error:
+            await self._end()
+            raise StatementFailed(f"the engine did not start: {error}") from error
+        except (EOFError, OSError, ValueError) as error:
             await self._end()
             raise _lost(writing, f"the engine's process ended: {self._last_words(error)}") from error
         except asyncio.CancelledError:
@@ -142,7 +146,10 @@ class SparkSandbox:
         line = await process.stdout.readline()
         if not line.endswith(b"\n"):
             raise EOFError("no answer")
-        return json.loads(line)
+        document = json.loads(line)
+        if not isinstance(document, dict):
+            raise ValueError("no document")
+        return document
 
     # --- the child's life ----------------------------------------------------------------------------------------------
 
@@ -167,15 +174,19 @@ class SparkSandbox:
             "memory": self._memory,
             "protect": self.protection == "landlock",
         }
-        self._process = await asyncio.create_subprocess_exec(
-            self._python, "-m", f"{__package__}.child", json.dumps(settings),
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-            env=self._environment(self._scratch), cwd=self._scratch, limit=protocol.LONGEST_LINE, start_new_session=True,
-        )  # fmt: skip
+        command = [self._python, "-m", f"{__package__}.child", json.dumps(settings)]
+        pipe = asyncio.subprocess.PIPE
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *command, stdin=pipe, stdout=pipe, stderr=pipe, limit=protocol.LONGEST_LINE, cwd=self._scratch,
+                env=self._environment(self._scratch), start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            raise _NotStarted(error) from error
         self._listener = asyncio.create_task(self._listen(self._process.stderr))
         hello = await self._heard(self._process)
         if "error" in hello:
-            raise EOFError(hello["reason"])
+            raise _NotStarted(hello["reason"])
         log.info("sandbox.started", protection=self.protection, abi=hello["abi"], pid=self._process.pid)
         return self._process
 
@@ -216,15 +227,23 @@ class SparkSandbox:
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
         process.stdin.close()
-        deadline = time.monotonic() + _GONE_WITHIN_S
-        while _group_lives(process.pid) and time.monotonic() < deadline:
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(_wait_until_gone, process.pid)
         process._transport.close()
+
+
+class _NotStarted(Exception):
+    """The child said why it cannot serve, or there is no child."""
 
 
 def _lost(writing: bool, reason: str) -> Exception:
     """Before the write began nothing can have changed; after it, only the table's log knows."""
     return OutcomeUnknown(reason) if writing else StatementFailed(reason)
+
+
+def _wait_until_gone(group: int) -> None:
+    deadline = time.monotonic() + _GONE_WITHIN_S
+    while _group_lives(group) and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def _group_lives(group: int) -> bool:

@@ -104,10 +104,10 @@ def _check_relation(args: list[Any], schemas: Sequence[str], ctes: set[str]) -> 
         raise StatementRefused(
             "sql.relation", f"{shown}: streams and read options may not be used: name the table alone"
         )
+    if len(parts) == 1 and parts[0].lower() in ctes:
+        return
     # Spark ignores case, and so does this; anything outside ASCII stays as it is and is no name.
     lowered = [part.lower() if part.isascii() else part for part in parts]
-    if len(parts) == 1 and lowered[0] in ctes:
-        return
     if len(parts) > 2 or not all(is_name(part) for part in lowered):
         raise StatementRefused("sql.relation", f"{shown!r} is no table of the lakehouse: name tables as schema.table")
     if len(parts) == 2 and lowered[0] not in schemas:
