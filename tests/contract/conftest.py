@@ -7,10 +7,14 @@ from typing import Any
 import pytest
 
 from tests.contract.harness import LogWorld, MemoryWorld, StreamingWorld
-from tests.contract.sparks import spark  # noqa: F401  # a fixture
+from tests.contract.sparks import spark
+
+__all__ = ["spark"]
 
 
-@pytest.fixture(params=["memory", "log", pytest.param("streaming", marks=[pytest.mark.integration, pytest.mark.timeout(300)])])
+@pytest.fixture(
+    params=["memory", "log", pytest.param("streaming", marks=[pytest.mark.integration, pytest.mark.timeout(300)])]
+)
 async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Any]:
     """A bus and its feed: the whole contract holds on each."""
     match request.param:

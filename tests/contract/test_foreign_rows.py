@@ -94,7 +94,9 @@ async def test_a_row_that_lies_about_its_place_stands_where_it_was_committed(tab
     first = message(Ping(n=1), conversation="same")
     result(table_world.bus().submit([first]))
     await asyncio.to_thread(
-        table_world.foreign, proper(Ping(n=2), correlation_id="same", log_version=0, seq=0), proper(Ping(n=3), log_version=0)
+        table_world.foreign,
+        proper(Ping(n=2), correlation_id="same", log_version=0, seq=0),
+        proper(Ping(n=3), log_version=0),
     )
     known = table_world.bus()
     assert [json.loads(m.content)["n"] for m in known.conversation("same")] == [1, 2]
@@ -127,7 +129,16 @@ async def test_a_data_file_without_some_columns_reads_as_null_there(table_world:
     worker = Pinger()
     await table_world.host(worker)
     row = proper(Ping(n=1))
-    named = ["message_id", "correlation_id", "from_agent", "to_agent", "message_type", "kind", "content", "schema_version"]
+    named = [
+        "message_id",
+        "correlation_id",
+        "from_agent",
+        "to_agent",
+        "message_type",
+        "kind",
+        "content",
+        "schema_version",
+    ]
     columns = {name: [row[name]] for name in named}
     table = pa.table(columns | {"priority": pa.array([5], pa.int32()), "attempt": pa.array([1], pa.int32())})
     table = table.append_column("timestamp", pa.array([1], pa.timestamp("us", "UTC")))

@@ -29,7 +29,6 @@ from tests.contract.harness import (
 from tests.fakes import ManualClock
 
 
-
 def said(row: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(row["content"])
     return found
@@ -172,7 +171,11 @@ async def test_a_lost_decision_drops_its_whole_commit_and_nobody_elses(world: An
     result(ours.submit([asked]))
     theirs.catch_up()
     result(theirs.submit([receipt_for(asked, "Pinger", "h1"), output_of(asked, "Pinger", "h1")]))
-    late = [receipt_for(asked, "Pinger", "h2"), output_of(asked, "Pinger", "h2"), message(Ping(n=9), conversation="late")]
+    late = [
+        receipt_for(asked, "Pinger", "h2"),
+        output_of(asked, "Pinger", "h2"),
+        message(Ping(n=9), conversation="late"),
+    ]
     neighbour = message(Ping(n=2))
     lost, kept = ours.submit(late), ours.submit([neighbour])
     assert isinstance(error_of(lost), Superseded)
@@ -188,7 +191,12 @@ async def test_rivals_within_one_group_commit_are_told_apart(world: Any) -> None
     asked = [message(Ping(n=n)) for n in range(3)]
     result(bus.submit(asked))
     futures = [
-        bus.submit([receipt_for(one, "Pinger", f"{one.message_id}-{try_}"), output_of(one, "Pinger", f"{one.message_id}-{try_}")])
+        bus.submit(
+            [
+                receipt_for(one, "Pinger", f"{one.message_id}-{try_}"),
+                output_of(one, "Pinger", f"{one.message_id}-{try_}"),
+            ]
+        )
         for try_ in range(3)
         for one in asked
     ]
@@ -269,7 +277,9 @@ async def test_a_second_receipt_of_a_subscriber_is_superseded_everywhere(world: 
     rang = message(Rang(n=1), to=EVERYONE)
     result(bus.submit([rang]))
     result(bus.submit([receipt_for(rang, "Listener", "h1"), output_of(rang, "Listener", "h1")]))
-    assert isinstance(error_of(bus.submit([receipt_for(rang, "Listener", "h2"), output_of(rang, "Listener", "h2")])), Superseded)
+    assert isinstance(
+        error_of(bus.submit([receipt_for(rang, "Listener", "h2"), output_of(rang, "Listener", "h2")])), Superseded
+    )
     bystander.catch_up()
     late = bystander.submit([receipt_for(rang, "Listener", "h3"), output_of(rang, "Listener", "h3")])
     assert isinstance(error_of(late), Superseded)
@@ -331,7 +341,9 @@ async def test_a_message_for_later_survives_a_restart(world: Any) -> None:
         ({"content": "[" * 100_000}, "message.malformed"),
     ],
 )
-async def test_what_makes_no_sense_is_rejected_with_a_fact_and_an_answer(world: Any, bad: dict[str, Any], rule: str) -> None:
+async def test_what_makes_no_sense_is_rejected_with_a_fact_and_an_answer(
+    world: Any, bad: dict[str, Any], rule: str
+) -> None:
     worker = Pinger()
     await world.host(worker)
     wrong = message(Ping(n=1), conversation="same", **bad)

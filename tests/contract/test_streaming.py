@@ -105,7 +105,9 @@ async def test_an_own_message_waits_for_an_earlier_one_that_the_stream_still_has
         assert feed.handed_over == before
     await eventually(lambda: len(worker.ended) == 6, PATIENCE)
     for round_ in range(3):
-        asked = {m.message_id: json.loads(m.content)["n"] for m in host._bus.conversation(f"c{round_}") if m.kind == "Ping"}
+        asked = {
+            m.message_id: json.loads(m.content)["n"] for m in host._bus.conversation(f"c{round_}") if m.kind == "Ping"
+        }
         told = [asked[m.causation_id or ""] for m in host._bus.conversation(f"c{round_}") if m.kind == "Pong"]
         assert told == [1, 2]
 

@@ -158,7 +158,11 @@ class Stage:
 
     async def reply_to(self, message: Message) -> Any:
         """The payload of the response to this message."""
-        row = await eventually(lambda: [m for m in self.rows(message) if m.causation_id == message.message_id and m.message_type == "response"])
+        row = await eventually(
+            lambda: [
+                m for m in self.rows(message) if m.causation_id == message.message_id and m.message_type == "response"
+            ]
+        )
         return KINDS[row[0].kind].model_validate_json(row[0].content)
 
     async def settled(self, *messages: Message) -> None:

@@ -9,7 +9,18 @@ from typing import Any
 import pytest
 
 from schemas.envelope import Message
-from schemas.payloads import ApprovalRequested, Code, CodeRun, Decide, DryRunCode, ExecutionClaimed, Failed, Grant, Refused, RunCode
+from schemas.payloads import (
+    ApprovalRequested,
+    Code,
+    CodeRun,
+    Decide,
+    DryRunCode,
+    ExecutionClaimed,
+    Failed,
+    Grant,
+    Refused,
+    RunCode,
+)
 from tests.fakes import FakeEngine, eventually
 from tests.unit.agents.stage import Stage
 from workers.execution.agent import ExecutionAgent
@@ -54,7 +65,11 @@ async def granted(stage: Stage, approver: str = "ada", **changed: Any) -> tuple[
         "issued_at": stage.now,
         "expires_at": stage.now + 10**9,
     } | changed
-    return root, approval, RunCode(grant=Grant.model_validate(grant), question="q", code=code, reply_to="OrchestratorAgent")
+    return (
+        root,
+        approval,
+        RunCode(grant=Grant.model_validate(grant), question="q", code=code, reply_to="OrchestratorAgent"),
+    )
 
 
 def Code_ask() -> Any:

@@ -185,7 +185,9 @@ async def test_a_person_may_ask_governance_directly_in_a_conversation_of_ones_ow
         ("eli", "python", "execution.language"),
     ],
 )
-async def test_what_may_not_be_asked_is_refused_before_the_dry_run(stage: Stage, user: str, language: str, rule: str) -> None:
+async def test_what_may_not_be_asked_is_refused_before_the_dry_run(
+    stage: Stage, user: str, language: str, rule: str
+) -> None:
     await stage.host()
     code = Code(language=language, text="SELECT 1")
     sent = stage.client(user).send("GovernanceAgent", RequestExecution(question="q", code=code))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from schemas.payloads import Ask, CodeGenerated, CodeRun, Code, Failed, KnowledgeRetrieved, Refused, Result
+from schemas.payloads import Ask, Code, CodeGenerated, CodeRun, Failed, KnowledgeRetrieved, Refused, Result
 from tests.fakes import eventually
 from tests.unit.agents.stage import QUESTION, Stage
 from workers.runtime.host import Host
@@ -53,14 +53,22 @@ async def test_a_bad_question_leaves_the_others_alone(stage: Stage) -> None:
     assert {(await stage.answer(one)).status for one in bad} == {"refused"}
 
 
-@pytest.mark.parametrize("late", [Failed(rule="late", reason="late"), Refused(rule="late", reason="late"), "run", "code"])
+@pytest.mark.parametrize(
+    "late", [Failed(rule="late", reason="late"), Refused(rule="late", reason="late"), "run", "code"]
+)
 async def test_a_late_answer_changes_nothing(stage: Stage, late: object) -> None:
     await stage.host()
     asked = stage.ask("eli", "Generate SQL for the top customers")
     await stage.answer(asked)
     said = {
         "run": CodeRun(
-            grant_id="g", question="q", code="c", result=Result(columns=[], rows=[]), row_count=0, requester="eli", approved_by="ada"
+            grant_id="g",
+            question="q",
+            code="c",
+            result=Result(columns=[], rows=[]),
+            row_count=0,
+            requester="eli",
+            approved_by="ada",
         ),
         "code": CodeGenerated(question="q", code=Code(language="sql", text="c"), explanation="", tables=[], columns=[]),
     }.get(late, late)  # type: ignore[call-overload]  # a payload, or the name of one
@@ -88,7 +96,12 @@ async def test_a_person_does_not_answer_for_an_agent(stage: Stage) -> None:
     lies = CodeGenerated(
         question="q", code=Code(language="sql", text="DROP TABLE x"), explanation="", tables=[], columns=[]
     )
-    for payload in (Failed(rule="x", reason="x"), Refused(rule="x", reason="x"), lies, KnowledgeRetrieved(answer="x", sources=[])):
+    for payload in (
+        Failed(rule="x", reason="x"),
+        Refused(rule="x", reason="x"),
+        lies,
+        KnowledgeRetrieved(answer="x", sources=[]),
+    ):
         await stage.settled(stage.say("user:ana", "OrchestratorAgent", payload, asked))
     assert stage.rows(asked, "Answered") == []
     assert stage.facts(asked).count(("answer.ignored", "answer.not_an_agent")) == 4

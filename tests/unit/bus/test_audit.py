@@ -26,7 +26,12 @@ ENVIRONMENT, NOW = "dev", 1_767_225_600_000_000
 def fact(name: str) -> Message:
     payload = AuditRecorded(action=name, decision="done")
     return message(
-        name, from_agent="A", to_agent="*", message_type="event", kind="AuditRecorded", content=payload.model_dump_json()
+        name,
+        from_agent="A",
+        to_agent="*",
+        message_type="event",
+        kind="AuditRecorded",
+        content=payload.model_dump_json(),
     )
 
 
@@ -101,7 +106,13 @@ def test_a_fact_whose_commit_lost_its_decision_leaves_no_hole(log: DeltaLog) -> 
 
     def receipt(handling: str) -> Message:
         return message(
-            handling, causation_id="m", from_agent="A", to_agent="", message_type="receipt", kind="Receipt", handling_id=handling
+            handling,
+            causation_id="m",
+            from_agent="A",
+            to_agent="",
+            message_type="receipt",
+            kind="Receipt",
+            handling_id=handling,
         )
 
     rival.catch_up()

@@ -103,7 +103,9 @@ def histories(draw: st.DrawFn) -> list[list[Message]]:
                 case what:
                     handlings += 1
                     handling = f"h{handlings}"
-                    commit.append(receipt(message_id, draw(st.sampled_from(AGENTS)), handling, correlation_id=conversation))
+                    commit.append(
+                        receipt(message_id, draw(st.sampled_from(AGENTS)), handling, correlation_id=conversation)
+                    )
                     if what == "handling":
                         commit.append(row(f"out{handlings}", to_agent="user:eli", handling_id=handling, from_agent="A"))
         commits.append(commit)
@@ -126,7 +128,9 @@ def claim(grant: str, message_id: str) -> Message:
 
 @given(histories(), st.data())
 @settings(max_examples=40, deadline=None)
-def test_loading_a_prefix_and_following_the_rest_gives_the_same_state(history: list[list[Message]], data: st.DataObject) -> None:
+def test_loading_a_prefix_and_following_the_rest_gives_the_same_state(
+    history: list[list[Message]], data: st.DataObject
+) -> None:
     cut = data.draw(st.integers(0, len(history)))
     shuffled = data.draw(st.permutations([m for commit in history[:cut] for m in commit]))
     loaded = State(SUBSCRIPTIONS)

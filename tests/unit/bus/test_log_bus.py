@@ -21,12 +21,20 @@ PATIENCE = 20.0
 
 def receipt(for_: str, handling: str) -> Message:
     return message(
-        handling, causation_id=for_, from_agent="A", to_agent="", message_type="receipt", kind="Receipt", handling_id=handling
+        handling,
+        causation_id=for_,
+        from_agent="A",
+        to_agent="",
+        message_type="receipt",
+        kind="Receipt",
+        handling_id=handling,
     )
 
 
 def output(handling: str) -> Message:
-    return message(f"out-{handling}", from_agent="A", to_agent="user:eli", message_type="response", handling_id=handling)
+    return message(
+        f"out-{handling}", from_agent="A", to_agent="user:eli", message_type="response", handling_id=handling
+    )
 
 
 class Arrivals:
@@ -107,7 +115,9 @@ def test_concurrent_appends_share_a_commit(tmp_path: Path) -> None:
     bus.close()
 
 
-def test_a_conversation_that_was_forgotten_is_read_from_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_conversation_that_was_forgotten_is_read_from_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # The limit is a constant of the module: 20,000 conversations would take a minute to write.
     monkeypatch.setattr("bus.fold.CONVERSATIONS", 2)
     log = make_log(tmp_path)

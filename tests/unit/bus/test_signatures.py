@@ -143,7 +143,9 @@ def test_signed_bytes_are_the_same_only_for_the_same_row_in_the_same_place(pair:
 
 @given(rows, st.data())
 @settings(max_examples=150, deadline=None)
-def test_moving_a_letter_to_the_next_field_changes_the_signed_bytes(fields: dict[str, Any], data: st.DataObject) -> None:
+def test_moving_a_letter_to_the_next_field_changes_the_signed_bytes(
+    fields: dict[str, Any], data: st.DataObject
+) -> None:
     """What concatenation without lengths would get wrong."""
     names = [name for name in SIGNED_COLUMNS if isinstance(fields.get(name), str) and name != "message_type"]
     left, right = data.draw(st.sampled_from(list(zip(names, names[1:], strict=False))))
