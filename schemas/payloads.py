@@ -263,11 +263,12 @@ class ExpireApprovals(Payload):
 
 
 class Receipt(Payload):
-    """Said once for a message by an agent. The row's causation_id is the message."""
+    """Said once for a message by an agent. The row's causation_id is the message; `handled_ms` its time in the handler."""
 
     outcome: Literal["handled", "rejected", "dead", "expired"]
     reason: str = ""
     attempts: int = 1
+    handled_ms: float | None = None
 
 
 class AuditRecorded(Payload):

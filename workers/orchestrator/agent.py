@@ -73,7 +73,7 @@ class OrchestratorAgent(Worker):
         plan_name, intent = self._choose(question, user)
         plan = self._plans.plans[plan_name]
         if not self._roles.allows(user, plan.permission):
-            reason = f"{user} has the role {role}, which does not allow {plan.permission} ({plan.goal.rstrip('.').lower()})."
+            reason = f"{user} has the role {role}, which does not allow {plan.permission} ({plan.goal[0].lower()}{plan.goal[1:].rstrip('.')})."
             return self._refuse(context, f"rbac.{plan.permission}", reason)
         return [
             audit("plan.chosen", "allowed", rule=f"rbac.{plan.permission}", plan=plan_name, user=user, role=role),

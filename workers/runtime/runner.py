@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import Sequence
 
@@ -53,6 +54,7 @@ class Runner:
 
     async def _run(self, message: Message) -> None:
         log = structlog.get_logger(__name__)
+        started = time.perf_counter()
         conversation: list[Message] = []
         try:
             conversation = self._check(message)
@@ -69,7 +71,8 @@ class Runner:
             receipt = Receipt(outcome="dead", reason=reason, attempts=self.worker.max_attempts)
             outputs = self._aftermath(message, "message.dead", "worker.failed", reason)
             log.error("message.dead", reason=reason, exc_info=not isinstance(error, TimeoutError))
-        await self._settle(message, receipt, outputs, conversation)
+        elapsed = round((time.perf_counter() - started) * 1000, 2)
+        await self._settle(message, receipt.model_copy(update={"handled_ms": elapsed}), outputs, conversation)
 
     # --- before ------------------------------------------------------------------------------------------------------
 
