@@ -87,7 +87,7 @@ class Pinger(Worker):
             raise RuntimeError(f"attempt {context.attempt} was meant to fail")
         self.ended.append(message.payload.n)
         outputs = [reply(message, Pong(n=message.payload.n))]
-        return outputs + [event(Rang(n=message.payload.n))] if self.rings else outputs
+        return [*outputs, event(Rang(n=message.payload.n))] if self.rings else outputs
 
 
 class Listener(Worker):

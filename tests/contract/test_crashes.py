@@ -144,7 +144,8 @@ def test_two_hosts_under_load_killed_at_random(tmp_path: Path, hosts: Hosts) -> 
     running = [hosts.start(), hosts.start()]
     for _ in range(4):
         producer.send(60)
-        until(lambda target=luck.randrange(1, 50): producer.open <= target, hosts)
+        target = luck.randrange(1, 50)
+        until(lambda target=target: producer.open <= target, hosts)
         place = luck.randrange(2)
         hosts.kill(running[place])
         running[place] = hosts.start()

@@ -124,7 +124,7 @@ async def test_an_approval_lapses_though_governance_slept_through_it(stage: Stag
     await stage.host()
     late = await stage.reply_to(decided)
     assert (late.accepted, late.rule) in [(False, "approval.expired"), (False, "approval.decided")]
-    assert (await stage.answer(asked)).refusal.rule == "approval.expired"  # type: ignore[union-attr]  # a refusal has one
+    assert (await stage.answer(asked)).refusal.rule == "approval.expired"
     assert stage.engine.ran == []
 
 

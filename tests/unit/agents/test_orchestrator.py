@@ -71,13 +71,13 @@ async def test_a_late_answer_changes_nothing(stage: Stage, late: object) -> None
             approved_by="ada",
         ),
         "code": CodeGenerated(question="q", code=Code(language="sql", text="c"), explanation="", tables=[], columns=[]),
-    }.get(late, late)  # type: ignore[call-overload]  # a payload, or the name of one
+    }.get(late, late)
     await stage.settled(stage.say("CodeAgent", "OrchestratorAgent", said, asked))
     assert len(stage.rows(asked, "Answered")) == 1
 
 
 async def test_two_answers_that_wait_together_end_the_conversation_once(stage: Stage) -> None:
-    orchestrator, *others = stage.workers()
+    orchestrator, *_ = stage.workers()
     host = await stage.host(orchestrator)
     asked = stage.ask("eli", "Generate SQL for the top customers")
     await eventually(lambda: stage.rows(asked, "GenerateCode"))

@@ -309,7 +309,7 @@ def test_two_that_slept_in_the_same_place_do_not_follow_each_other(tmp_path: Pat
 
 def test_a_tail_that_slept_hears_what_it_missed(tmp_path: Path) -> None:
     bus, heard = slept(tmp_path)
-    bus.table.store.asleep = False  # type: ignore[attr-defined]  # a Sleepy
+    bus.table.store.asleep = False
     append(open_log(tmp_path), message("m9"))
     heard.until("m9")
     assert heard.ids == ["m3", "m4", "m5", "m6", "m7", "theirs", "out-theirs", "m9"]

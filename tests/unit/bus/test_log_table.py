@@ -152,13 +152,6 @@ def test_a_file_whose_writing_fails_is_taken_away(tmp_path: Path) -> None:
 # --- power ------------------------------------------------------------------------------------------------------------
 
 
-class Spy(LocalStore):
-    """Notes the order in which things get durable and visible."""
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root, "disk")
-
-
 def synced(root: Path, work: object) -> list[str]:
     """Paths that were fsynced while `work` ran, relative to the root."""
     found: list[str] = []

@@ -108,13 +108,13 @@ class Stand:
         self.bus, self.spark = FakeBus(), FakeSpark()
         self.delivered: list[str] = []
         bus: Any = self.bus
-        self.feed = StreamingFeed(bus, make_log(folder / "log"), folder / "checkpoints", lambda: self.spark)  # type: ignore[arg-type, return-value]
+        self.feed = StreamingFeed(bus, make_log(folder / "log"), folder / "checkpoints", lambda: self.spark)
 
     def start(self) -> None:
         self.feed.start(["A"], lambda rows: self.delivered.extend(row.message_id for row in rows))
 
     def stream(self, *rows: Message) -> None:
-        self.feed._batch(Frame(*rows), 0)  # type: ignore[arg-type]  # what it needs of a frame
+        self.feed._batch(Frame(*rows), 0)
 
 
 @pytest.fixture
@@ -182,7 +182,7 @@ def test_an_own_row_does_not_overtake_what_a_new_generation_is_about_to_hand_ove
     stand.bus.commit(message("first"), own=False)
     # While the new generation looks at the log, this host commits the conversation's next message.
     once = iter([True])
-    stand.bus.on_catch_up = lambda: next(once, False) and stand.bus.commit(message("second"), own=True) and None  # type: ignore[func-returns-value]
+    stand.bus.on_catch_up = lambda: next(once, False) and stand.bus.commit(message("second"), own=True) and None
     stand.spark.queries[0].stop()
     stand.spark.wait_for(2)
     assert stand.delivered[:2] == ["first", "second"]
