@@ -89,9 +89,9 @@ class Host:
 
     async def stop(self, patience_s: float = 20.0) -> None:
         """Drain: take nothing new, finish what is under way, say so in the log, close. What waits stays in the log."""
-        await asyncio.to_thread(self._feed.stop)
         for instance in self.instances.values():
             instance.inbox.drain()
+        await asyncio.to_thread(self._feed.stop)
         delayed = list(self._delayed.values())
         for task in delayed:
             task.cancel()
