@@ -141,7 +141,9 @@ def create_keys(folder: Path, holders: dict[str, Sequence[str]], now: int) -> No
     private = folder / "private"
     if (folder / "keyring.json").exists():
         known = [asdict(key) for key in Keyring.load(folder).keys.values()]
-        missing = {key_id: subjects for key_id, subjects in holders.items() if key_id not in {k["key_id"] for k in known}}
+        missing = {
+            key_id: subjects for key_id, subjects in holders.items() if key_id not in {k["key_id"] for k in known}
+        }
         if not missing:
             return
         root = _read_private(private / "root.pem", "the root")

@@ -25,7 +25,9 @@ class MemoryLog:
 class MemoryBus:
     """A bus over a MemoryLog."""
 
-    def __init__(self, memory: MemoryLog | None = None, *, seal: Seal | None = None, state: State | None = None) -> None:
+    def __init__(
+        self, memory: MemoryLog | None = None, *, seal: Seal | None = None, state: State | None = None
+    ) -> None:
         self.log = memory or MemoryLog()
         self.state = state or State()
         self._seal = seal or NoSeal()

@@ -147,7 +147,7 @@ class System:
         return True
 
     def canonical(self) -> Callable[[str], str]:
-        canonical: Callable[[str], str] = self.semantic.canonical  # type: ignore[attr-defined]  # the layer's own, not the port's
+        canonical: Callable[[str], str] = self.semantic.canonical
         return canonical
 
     def source_columns(self) -> Mapping[str, Sequence[str]]:

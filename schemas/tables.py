@@ -39,7 +39,9 @@ AGENT_MESSAGES = TableSchema(
 )
 
 #: The columns a signature covers, in this order.
-SIGNED_COLUMNS = tuple(c.name for c in AGENT_MESSAGES.columns[: [c.name for c in AGENT_MESSAGES.columns].index("key_id")])
+SIGNED_COLUMNS = tuple(
+    c.name for c in AGENT_MESSAGES.columns[: [c.name for c in AGENT_MESSAGES.columns].index("key_id")]
+)
 
 AGENT_EVENTS = TableSchema(
     "agent_events",

@@ -26,7 +26,13 @@ PERMISSIONS = {
     "data_analyst": {"knowledge.read", "rag.query", "results.read"},
     "knowledge_curator": {"knowledge.read", "rag.query", "knowledge.approve", "knowledge.manage"},
 }
-USERS = {"ana": "data_analyst", "eli": "data_engineer", "kim": "knowledge_curator", "ada": "admin", "ned": "data_engineer"}
+USERS = {
+    "ana": "data_analyst",
+    "eli": "data_engineer",
+    "kim": "knowledge_curator",
+    "ada": "admin",
+    "ned": "data_engineer",
+}
 
 
 class FixedRoles:

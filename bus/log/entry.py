@@ -125,7 +125,9 @@ def definition(version: int, data: bytes) -> dict[str, Any]:
     """The protocol and metadata that an entry sets, by action name; almost always none. Raises ForeignLog."""
     if b'"protocol"' not in data and b'"metaData"' not in data:
         return {}
-    return {name: action[name] for action in _actions(version, data) for name in ("protocol", "metaData") if name in action}
+    return {
+        name: action[name] for action in _actions(version, data) for name in ("protocol", "metaData") if name in action
+    }
 
 
 def _actions(version: int, data: bytes) -> list[dict[str, Any]]:
@@ -146,7 +148,7 @@ def _bodies(action: object) -> list[object]:
 
 def check_protocol(protocol: Mapping[str, Any]) -> None:
     """Refuse to write what we do not understand. Raises ForeignLog."""
-    ours = set(PROTOCOL["protocol"]["writerFeatures"])  # type: ignore[arg-type]  # a literal of this module
+    ours = set(PROTOCOL["protocol"]["writerFeatures"])
     features = set(protocol.get("writerFeatures") or ()) | set(protocol.get("readerFeatures") or ())
     if protocol.get("minReaderVersion", 1) > 1 or "tailraceLog" not in features or features - ours:
         extra = ", ".join(sorted(features - ours)) or "none"

@@ -118,4 +118,9 @@ def row_stats(messages: Sequence[Message]) -> dict[str, Any]:
 
 
 def _iso(micros: int) -> str:
-    return pa.scalar(micros, pa.timestamp("us", tz="UTC")).as_py().isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return (
+        pa.scalar(micros, pa.timestamp("us", tz="UTC"))
+        .as_py()
+        .isoformat(timespec="microseconds")
+        .replace("+00:00", "Z")
+    )

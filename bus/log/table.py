@@ -199,7 +199,9 @@ class DeltaLog:
             if field.name in table.column_names:
                 continue
             value = added.partition.get(field.name) if field.name in self.schema.partition_by else None
-            table = table.append_column(field, pa.repeat(pa.scalar(value, pa.string()).cast(field.type), table.num_rows))
+            table = table.append_column(
+                field, pa.repeat(pa.scalar(value, pa.string()).cast(field.type), table.num_rows)
+            )
         return table.select(self.schema.arrow.names).cast(self.schema.arrow)
 
     def scan(self, columns: Sequence[str] | None = None, filters: Any = None) -> tuple[pa.Table, int]:

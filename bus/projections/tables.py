@@ -86,7 +86,17 @@ def execution_row(message: Message) -> Mapping[str, Any] | None:
     if message.kind not in ("ExecutionClaimed", "ExecutionSettled"):
         return None
     said = payload_of(message)
-    names = ("grant_id", "requester", "question", "code", "target", "table_version", "row_count", "approved_by", "reason")
+    names = (
+        "grant_id",
+        "requester",
+        "question",
+        "code",
+        "target",
+        "table_version",
+        "row_count",
+        "approved_by",
+        "reason",
+    )
     return {
         "correlation_id": message.correlation_id,
         "step": said.get("step", "claimed"),

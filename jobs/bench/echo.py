@@ -44,7 +44,7 @@ async def serve(path: Path, engine: str) -> None:
         from bus.streaming.feed import StreamingFeed
         from jobs.bootstrap import streaming_session
 
-        feed = StreamingFeed(bus, bus.table, path.parent / f"{path.name}-checkpoints", streaming_session)  # type: ignore[assignment]
+        feed = StreamingFeed(bus, bus.table, path.parent / f"{path.name}-checkpoints", streaming_session)
     host = Host([Echo()], bus, feed, TrustEverybody(), SystemClock(), [])
     await host.start()
     print("ready", flush=True)

@@ -28,7 +28,9 @@ class CodeAgent(Worker):
             check_select(generated.sql, self._tables)
         except CouldNotMap as error:
             return [
-                audit("code.not_mapped", "failed", rule="code.could_not_map", reason=str(error), words=list(error.words)),
+                audit(
+                    "code.not_mapped", "failed", rule="code.could_not_map", reason=str(error), words=list(error.words)
+                ),
                 reply(message, Failed(rule="code.could_not_map", reason=str(error))),
             ]
         except CheckFailed as error:

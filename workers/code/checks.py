@@ -39,4 +39,6 @@ def check_select(sql: str, tables: Mapping[str, Sequence[str]]) -> None:
     try:
         qualify(query.copy(), schema=schema, dialect="spark", validate_qualify_columns=True)
     except SqlglotError as error:
-        raise CheckFailed("code.unknown_column", f"the generated SQL names a column that is not there: {error}") from error
+        raise CheckFailed(
+            "code.unknown_column", f"the generated SQL names a column that is not there: {error}"
+        ) from error

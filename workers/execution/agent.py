@@ -102,9 +102,7 @@ class ExecutionAgent(Worker):
             return self._recovered(run, claim)
         # The claim is in the log before the effect starts: from here on it happens at most once.
         if not await context.commit([event(_claimed(run, context.instance))]):
-            return _refused(
-                run.reply_to, "grant.refused", "grant.used", f"grant {run.grant.grant_id} was used already"
-            )
+            return _refused(run.reply_to, "grant.refused", "grant.used", f"grant {run.grant.grant_id} was used already")
         return await self._effect(run, checked_ms)
 
     async def _check_dry_run(self, run: RunCode) -> float:
@@ -161,7 +159,8 @@ class ExecutionAgent(Worker):
 
     def _recovered(self, run: RunCode, claim: Message) -> list[Outgoing]:
         """We, or an instance before us, claimed this and died: whether it ran is not known from the log."""
-        return self._in_doubt(run, f"it was claimed by {ExecutionClaimed.model_validate_json(claim.content).instance}, and no outcome was recorded")
+        claimant = ExecutionClaimed.model_validate_json(claim.content).instance
+        return self._in_doubt(run, f"it was claimed by {claimant}, and no outcome was recorded")
 
     def _in_doubt(self, run: RunCode, reason: str) -> list[Outgoing]:
         told = f"Whether it ran is not known ({reason}). It is not run again by itself: a person has to settle it."
@@ -188,13 +187,13 @@ def _settled(run: RunCode, step: str, **outcome: object) -> ExecutionSettled:
     grant = run.grant
     return ExecutionSettled(
         grant_id=grant.grant_id,
-        step=step,  # type: ignore[arg-type]  # one of three literals of this module
+        step=step,
         requester=grant.requester,
         question=run.question,
         code=run.code.text,
         target=grant.target,
         approved_by=grant.approved_by,
-        **outcome,  # type: ignore[arg-type]  # fields of the payload
+        **outcome,
     )
 
 

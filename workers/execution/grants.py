@@ -53,6 +53,10 @@ def _check_approval(run: RunCode, conversation: Sequence[Message]) -> None:
     for message in conversation:
         if message.kind == Decide.kind() and message.from_agent == USER + grant.approved_by:
             decision = Decide.model_validate_json(message.content)
-            if (decision.approval_id, decision.decision, decision.digest) == (approval.approval_id, "approve", approval.digest):
+            if (decision.approval_id, decision.decision, decision.digest) == (
+                approval.approval_id,
+                "approve",
+                approval.digest,
+            ):
                 return
     raise GrantRefused("grant.approval", f"{grant.approved_by} has not signed an approval of this")

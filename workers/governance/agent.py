@@ -61,7 +61,10 @@ class GovernanceAgent(Worker):
             reason = f"this is {context.principal}'s conversation; ask in one of your own"
             verdict = Verdict(False, "principal.other", reason)
         if not verdict.allowed:
-            return [_fact("execution.requested", verdict), reply(message, Refused(rule=verdict.rule, reason=verdict.reason))]
+            return [
+                _fact("execution.requested", verdict),
+                reply(message, Refused(rule=verdict.rule, reason=verdict.reason)),
+            ]
         return [
             _fact("execution.requested", verdict, target=asked.target),
             request(EXECUTOR, DryRunCode(code=asked.code, target=asked.target)),
@@ -74,7 +77,10 @@ class GovernanceAgent(Worker):
         asked = RequestExecution.model_validate_json(origin.content)
         verdict = needs_approval(dry_run)
         if not verdict.allowed:
-            return [_fact("execution.denied", verdict), _answer(origin, Refused(rule=verdict.rule, reason=verdict.reason))]
+            return [
+                _fact("execution.denied", verdict),
+                _answer(origin, Refused(rule=verdict.rule, reason=verdict.reason)),
+            ]
         approval_id = f"apr-{uuid.uuid5(uuid.NAMESPACE_OID, message.message.message_id).hex[:12]}"
         expires_at = micros(context.now) + self._approval_ttl
         wanted = ApprovalRequested(
@@ -120,7 +126,9 @@ class GovernanceAgent(Worker):
         if decision.decision == "reject":
             reason = f"{actor} rejected it" + (f": {decision.reason}" if decision.reason else "")
             return [
-                event(ApprovalDecided(approval_id=approval.id, decision="rejected", actor=actor, reason=decision.reason)),
+                event(
+                    ApprovalDecided(approval_id=approval.id, decision="rejected", actor=actor, reason=decision.reason)
+                ),
                 _fact("approval.rejected", verdict, **facts),
                 self._refuse(approval, context, "approval.rejected", reason),
                 reply(message, answer),
@@ -143,13 +151,19 @@ class GovernanceAgent(Worker):
         if not actor:
             return Verdict(False, "approval.not_a_person", "only a person may decide on an approval")
         if approval is None:
-            return Verdict(False, "approval.unknown", f"there is no approval {decision.approval_id} in this conversation")
+            return Verdict(
+                False, "approval.unknown", f"there is no approval {decision.approval_id} in this conversation"
+            )
         if approval.decided is not None:
-            return Verdict(False, "approval.decided", f"it was {approval.decided.decision} already, by {approval.decided.actor}")
+            return Verdict(
+                False, "approval.decided", f"it was {approval.decided.decision} already, by {approval.decided.actor}"
+            )
         if approval.requested.expires_at < micros(context.now):
             return Verdict(False, "approval.expired", "the approval has expired; ask again")
         if approval.requested.digest != decision.digest:
-            return Verdict(False, "approval.digest", "the decision is about another dry run than the one that was asked about")
+            return Verdict(
+                False, "approval.digest", "the decision is about another dry run than the one that was asked about"
+            )
         return may_decide(actor, approval.requested.requester, self._roles)
 
     def _grant(self, approval: Approval, actor: str, verdict: Verdict, context: Context) -> Grant:

@@ -36,14 +36,18 @@ def may_request(payload: RequestExecution, requester: str, roles: Roles) -> Verd
 def needs_approval(dry_run: CodeDryRun) -> Verdict:
     """After the dry run: deny by default, a person decides on what is left."""
     if dry_run.statement_class not in READ_CLASSES:
-        return Verdict(False, "execution.statement_class", f"a {dry_run.statement_class} statement is never approved here")
+        return Verdict(
+            False, "execution.statement_class", f"a {dry_run.statement_class} statement is never approved here"
+        )
     return Verdict(True, "execution.four_eyes", "another person with execution.approve has to approve")
 
 
 def may_decide(actor: str, requester: str, roles: Roles) -> Verdict:
     """Whether this person may decide on that person's request."""
     if actor == requester:
-        return Verdict(False, "approval.own_request", f"{actor} asked for this and cannot decide on it; someone else must")
+        return Verdict(
+            False, "approval.own_request", f"{actor} asked for this and cannot decide on it; someone else must"
+        )
     if not roles.allows(actor, "execution.approve"):
         return Verdict(False, "rbac.execution.approve", f"{actor}'s role does not allow execution.approve")
     return Verdict(True, "execution.four_eyes", f"{actor} may decide on {requester}'s request")

@@ -73,7 +73,8 @@ class OrchestratorAgent(Worker):
         plan_name, intent = self._choose(question, user)
         plan = self._plans.plans[plan_name]
         if not self._roles.allows(user, plan.permission):
-            reason = f"{user} has the role {role}, which does not allow {plan.permission} ({plan.goal[0].lower()}{plan.goal[1:].rstrip('.')})."
+            goal = plan.goal[0].lower() + plan.goal[1:].rstrip(".")
+            reason = f"{user} has the role {role}, which does not allow {plan.permission} ({goal})."
             return self._refuse(context, f"rbac.{plan.permission}", reason)
         return [
             audit("plan.chosen", "allowed", rule=f"rbac.{plan.permission}", plan=plan_name, user=user, role=role),
@@ -133,7 +134,7 @@ class OrchestratorAgent(Worker):
     def _end(self, context: Context, status: str, reason: str, refusal: Refusal) -> list[Outgoing]:
         if any(m.kind == Answered.kind() for m in context.conversation):
             return []
-        return self._finish(context, Answered(status=status, answer=reason, refusal=refusal))  # type: ignore[arg-type]
+        return self._finish(context, Answered(status=status, answer=reason, refusal=refusal))
 
     def _finish(self, context: Context, answer: Answered) -> list[Outgoing]:
         root = context.conversation[0]
@@ -149,6 +150,10 @@ def _latest(conversation: Sequence[Message], plan: Plan) -> dict[str, Payload]:
     wanted = {step.done for step in plan.steps}
     found: dict[str, Payload] = {}
     for message in conversation:
-        if message.kind in wanted and message.to_agent == OrchestratorAgent.name and not message.from_agent.startswith(USER):
+        if (
+            message.kind in wanted
+            and message.to_agent == OrchestratorAgent.name
+            and not message.from_agent.startswith(USER)
+        ):
             found[message.kind] = KINDS[message.kind].model_validate_json(message.content)
     return found

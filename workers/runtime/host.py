@@ -184,7 +184,7 @@ class Host:
                     instance=instance.name,
                     host=self._where,
                     engine=self._engine,
-                    step=step,  # type: ignore[arg-type]  # one of two literals of this class
+                    step=step,
                     kinds=sorted(instance.worker.kinds()),
                 ).model_dump_json(),
                 timestamp=now,

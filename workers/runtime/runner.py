@@ -94,7 +94,9 @@ class Runner:
         model = self._kinds.get(message.kind)
         if model is None:
             known = ", ".join(sorted(self._kinds))
-            raise Rejected("message.unknown_kind", f"{self.worker.name} does not handle {message.kind}; it handles {known}")
+            raise Rejected(
+                "message.unknown_kind", f"{self.worker.name} does not handle {message.kind}; it handles {known}"
+            )
         try:
             return model.model_validate_json(message.content)
         except ValidationError as error:

@@ -49,7 +49,7 @@ class FakeProcesses:
 @pytest.fixture
 def hosts(home: System) -> tuple[Hosts, FakeProcesses]:
     made = Hosts(home)
-    made._processes = processes = FakeProcesses()  # type: ignore[assignment]  # starting real ones is an acceptance test
+    made._processes = processes = FakeProcesses()
     return made, processes
 
 

@@ -23,7 +23,7 @@ from schemas.envelope import Message
 def drawn(shown: RenderableType, width: int = 120) -> str:
     console = Console(file=io.StringIO(), width=width, theme=THEME, highlight=False)
     console.print(shown)
-    return console.file.getvalue()  # type: ignore[attr-defined]  # a StringIO
+    return console.file.getvalue()
 
 
 def test_a_trace_shows_every_message_under_its_cause(recorded: list[Message]) -> None:

@@ -55,7 +55,7 @@ class Home:
         self.executions.append(pa.Table.from_pylist([row], schema=EXECUTIONS.file_schema))
 
     def write(self, name: str, table: pa.Table, mode: str = "overwrite") -> None:
-        write_deltalake(str(self.warehouse.joinpath(*name.split("."))), table, mode=mode)  # type: ignore[call-overload]
+        write_deltalake(str(self.warehouse.joinpath(*name.split("."))), table, mode=mode)
 
     def catalog(self, meaning: Callable[[str], str] = canonical) -> DeltaResultCatalog:
         return DeltaResultCatalog(self.executions, self.warehouse, meaning)

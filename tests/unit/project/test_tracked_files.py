@@ -1,8 +1,6 @@
 import re
 from pathlib import Path
 
-import pytest
-
 from tests.unit.project.checkout import ROOT, tracked
 
 #: Written in pieces, so that this file is no finding of its own.
@@ -14,19 +12,6 @@ SILENCER = re.compile(r"#\s*(no" + r"qa|type:\s*ig" + r"nore|pragma:\s*no" + r" 
 EXPLAINED = re.compile(
     r"#\s*(no" + r"qa: [A-Z]+\d+(, ?[A-Z]+\d+)*|type: ig" + r"nore\[[\w, -]+\]|pragma: no" + r" cover)\s+# \S"
 )
-
-#: Files that still owe a reason. The list may only grow shorter.
-OWED: set[str] = {
-    "jobs/bench/echo.py",
-    "tests/unit/knowledge/test_results.py",
-    "workers/adapters/sandbox/child.py",
-    "workers/adapters/semantic/grammar.py",
-    "workers/adapters/semantic/period.py",
-    "workers/adapters/semantic/planner.py",
-    "workers/adapters/semantic/render.py",
-    "workers/adapters/semantic/words.py",
-    "workers/orchestrator/agent.py",
-}
 
 
 def findings(patterns: list[str]) -> list[str]:
@@ -58,10 +43,4 @@ def test_no_path_of_a_machine() -> None:
 
 def test_every_silencer_has_a_reason() -> None:
     found = {str(path.relative_to(ROOT)): unexplained(path) for path in tracked() if path.suffix == ".py"}
-    assert {name: lines for name, lines in found.items() if lines and name not in OWED} == {}
-
-
-@pytest.mark.parametrize("name", sorted(OWED))
-def test_who_owes_no_reason_leaves_the_list(name: str) -> None:
-    assert (ROOT / name).is_file()
-    assert unexplained(ROOT / name), f"take {name} off the list"
+    assert {name: lines for name, lines in found.items() if lines} == {}

@@ -161,6 +161,19 @@ async def test_closing_leaves_neither_process_nor_scratch_folder(make: Make, tmp
     assert list((tmp_path / "home").glob("scratch-*")) == []
 
 
+async def test_scratch_folders_of_dead_engines_are_removed(make: Make, tmp_path: Path) -> None:
+    sandbox = make(ANSWER)
+    nobody = await asyncio.create_subprocess_exec("true")
+    await nobody.wait()
+    for owner in (nobody.pid, 1):
+        (tmp_path / "home" / f"scratch-{owner}-x" / "inner").mkdir(parents=True)
+
+    await sandbox.dry_run("x", None)
+    await sandbox.close()
+
+    assert [folder.name for folder in (tmp_path / "home").glob("scratch-*")] == ["scratch-1-x"]
+
+
 async def test_secrets_of_the_environment_stay_here(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

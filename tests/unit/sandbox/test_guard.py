@@ -185,7 +185,8 @@ def test_text_that_is_no_statement(sql: str, rule: str) -> None:
     ("sql", "rule"),
     [
         ("SELECT 1; SELECT 2", "sql.multiple_statements"), ("SELECT ';' ;\n-- x\nDROP x", "sql.multiple_statements"),
-        ("SELEC 1;", "sql.syntax"), ("SELEC ';' x", "sql.syntax"), ("SELEC 1 -- ; x", "sql.syntax"), ("SELEC /* ; x */", "sql.syntax"),
+        ("SELEC 1;", "sql.syntax"), ("SELEC ';' x", "sql.syntax"), ("SELEC 1 -- ; x", "sql.syntax"),
+        ("SELEC /* ; x */", "sql.syntax"),
     ],
 )  # fmt: skip
 def test_what_does_not_parse_is_told_apart(sql: str, rule: str) -> None:

@@ -18,7 +18,7 @@ def test_a_good_target_is_a_folder_of_the_lakehouse(tmp_path: Path, target: str)
     [
         "", ".", "results", "results.", ".best", "results.best.x", "a.results.best", "Results.best", "results.Best", "results.1st",
         "results._x", "results.a-b", "results.a b", " results.best", "results.best\n", "results.`best`", "results.best;--",
-        "../keys.x", "results./etc", "results.bеst", "results.ｂest", "results." + "x" * 64,  # noqa: RUF001 - look-alikes
+        "../keys.x", "results./etc", "results.bеst", "results.ｂest", "results." + "x" * 64,  # noqa: RUF001  # look-alikes
     ],
 )  # fmt: skip
 def test_anything_else_is_no_name(tmp_path: Path, target: str) -> None:

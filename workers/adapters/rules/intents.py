@@ -18,23 +18,29 @@ _SAVE = re.compile(
     r"(?P<name>[`\"']?[\w.\-/\\;]+[`\"']?)?\s*[.!?]*\s*$",
     re.IGNORECASE,
 )
-_EXECUTE = re.compile(r"^\s*(?:please\s+|can you\s+|could you\s+)*(?:execute|run)\b|\b(?:and|then)\s+(?:execute|run)\b(?:\s+it)?", re.I)
+_PLEASE = r"^\s*(?:please\s+|can you\s+|could you\s+)*"
+_EXECUTE = re.compile(_PLEASE + r"(?:execute|run)\b|\b(?:and|then)\s+(?:execute|run)\b(?:\s+it)?", re.I)
 _GENERATE = re.compile(
-    r"\b(?:generate|write|create|build|draft|compose|produce|give me|show me|need|want)\b[^.?!]{0,40}\b(?:sql|query|queries|code|statement|select)\b"
+    r"\b(?:generate|write|create|build|draft|compose|produce|give me|show me|need|want)\b[^.?!]{0,40}"
+    r"\b(?:sql|query|queries|code|statement|select)\b"
     r"|^\s*(?:sql|query)\s+(?:for|to)\b",
     re.I,
 )
 _COMMAND = re.compile(
-    r"^\s*(?:please\s+|can you\s+|could you\s+)*(?:execute|run|generate|write|create|build|draft|compose|produce|give me|show me|i need|i want)?\s*"
+    _PLEASE + r"(?:execute|run|generate|write|create|build|draft|compose|produce|give me|show me|i need|i want)?\s*"
     r"(?:an?\s+|the\s+|some\s+)?(?:spark\s+)?(?:sql|query|queries|code|statement)?(?:\s+(?:query|code|statement))?"
-    r"\s*(?:to\s+(?:find|get|show|list|compute|calculate|answer)|for|that\s+(?:shows|finds|lists|gives|computes)|which\s+(?:shows|finds|lists))?\s*:?\s+",
+    r"\s*(?:to\s+(?:find|get|show|list|compute|calculate|answer)|for"
+    r"|that\s+(?:shows|finds|lists|gives|computes)|which\s+(?:shows|finds|lists))?\s*:?\s+",
     re.I,
 )
-_EXECUTE_IT = re.compile(r"[,;]?\s*\b(?:and|then)\s+(?:execute|run)\b(?:\s+(?:it|this|that|the\s+(?:query|sql|code)))?", re.I)
+_EXECUTE_IT = re.compile(
+    r"[,;]?\s*\b(?:and|then)\s+(?:execute|run)\b(?:\s+(?:it|this|that|the\s+(?:query|sql|code)))?", re.I
+)
 _KNOWLEDGE = re.compile(
     r"\b(?:defin(?:e|ed|es|ition|itions)|mean(?:s|ing)?|explain|polic(?:y|ies)|rules?|guidelines?|procedure|process|document(?:s|ation|ed)?"
     r"|why|who (?:may|can|must|is allowed)|am i allowed|allowed to|what counts|counts? as|(?:discounts?|items?|orders?) counts?\b"
-    r"|how (?:do|does|should|can) (?:i|we|you|one|it|an? |the )|how (?:is|are|was|were) .{1,60}(?:calculated|computed|measured|counted|determined))\b",
+    r"|how (?:do|does|should|can) (?:i|we|you|one|it|an? |the )"
+    r"|how (?:is|are|was|were) .{1,60}(?:calculated|computed|measured|counted|determined))\b",
     re.I,
 )
 
@@ -86,4 +92,7 @@ def _slug(text: str) -> str:
 
 
 def _looks_like_data(text: str) -> bool:
-    return re.search(r"\b(?:top|bottom|how many|how much|total|sum|average|count|number of|per|by)\b", text, re.I) is not None
+    return (
+        re.search(r"\b(?:top|bottom|how many|how much|total|sum|average|count|number of|per|by)\b", text, re.I)
+        is not None
+    )

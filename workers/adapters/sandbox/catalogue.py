@@ -38,8 +38,9 @@ class Catalogue:
             self._catalog.createTable(self._entry(table, there[table]), False, False)
             self._known.add(table)
 
-    def tables(self) -> list[str]:
-        return sorted(self._known)
+    def smallest_table(self) -> str | None:
+        there = dict(delta_tables(self._warehouse, self._schemas))
+        return min(there, key=lambda table: sum(f.stat().st_size for f in there[table].glob("*.parquet")), default=None)
 
     def _entry(self, table: str, path: Path) -> Any:
         kind = self._package.CatalogTable

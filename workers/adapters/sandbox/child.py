@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 # Imported before the restriction: afterwards the folder above the home may not be listed, so nothing new is found in it.
-import bus  # noqa: F401
-from workers.adapters.sandbox import landlock, protocol
+import bus  # noqa: F401  # its import is what it is for
+from workers.adapters.sandbox import landlock, mounts, protocol
 from workers.ports import PortError, StatementFailed
 
 if TYPE_CHECKING:
@@ -38,14 +38,16 @@ def main() -> None:
 def restrict(home: Path, scratch: Path) -> int:
     """Everything outside of the home is readable, the lakehouse and the scratch folder writable; the rest of the home is gone.
 
-    What the home's folders really are counts, so keys that are kept elsewhere through a link are out of reach as well.
+    What the home's folders really are counts: keys that are kept elsewhere through a link, or that a second mount shows,
+    are out of reach as well.
     """
     warehouse = Path(os.path.realpath(home / WAREHOUSE))
     closed = [home, *(entry for entry in home.iterdir() if entry.name != WAREHOUSE)]
     for path in closed[1:]:
         if warehouse.is_relative_to(os.path.realpath(path)):
             raise PermissionError(f"{warehouse} lies inside {path}")
-    rules = landlock.rules_around(closed)
+    closed = [Path(os.path.realpath(path)) for path in closed]
+    rules = landlock.rules_around([*closed, *mounts.aliases(closed, mounts.mounts())])
     rules += [landlock.Rule(str(folder), landlock.WRITE) for folder in (warehouse, scratch)]
     rules += [landlock.Rule(device, landlock.DEVICE) for device in landlock.DEVICES]
     return landlock.restrict(rules)
@@ -113,7 +115,9 @@ class Child:
         with os.fdopen(os.dup(0), "rb") as requests:
             for line in requests:
                 self._requests.put(line)
-        os.killpg(0, signal.SIGKILL)
+        if os.getpgrp() == os.getpid():
+            os.killpg(0, signal.SIGKILL)
+        os._exit(1)
 
 
 if __name__ == "__main__":

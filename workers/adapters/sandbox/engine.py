@@ -31,6 +31,9 @@ SCHEMAS = ("tpch", "results")
 #: What the child needs to know of our environment. Everything else, tokens above all, stays here.
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "JAVA_HOME", "TAILRACE_JARS", "SPARK_LOCAL_IP")
 
+#: Folders below the home that a child may write besides the lakehouse; the number is the process that made it.
+_SCRATCH = "scratch-"
+
 #: Seconds that a killed process may take to be gone.
 _GONE_WITHIN_S = 10.0
 
@@ -165,7 +168,8 @@ class SparkSandbox:
                 remedy="run the execution process on Linux 5.13 or later, or as a user who cannot read these folders",
             )
         (self._home / "warehouse").mkdir(parents=True, exist_ok=True)
-        self._scratch = Path(tempfile.mkdtemp(prefix="scratch-", dir=self._home))
+        _remove_scratch_of_the_dead(self._home)
+        self._scratch = Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-", dir=self._home))
         settings = {
             "home": str(self._home),
             "scratch": str(self._scratch),
@@ -229,6 +233,19 @@ class SparkSandbox:
         process.stdin.close()
         await asyncio.to_thread(_wait_until_gone, process.pid)
         process._transport.close()
+
+
+def _remove_scratch_of_the_dead(home: Path) -> None:
+    """An engine that was killed could not tidy up after itself."""
+    for folder in home.glob(f"{_SCRATCH}*-*"):
+        owner = folder.name.removeprefix(_SCRATCH).partition("-")[0]
+        if owner.isdigit() and int(owner) != os.getpid():
+            try:
+                os.kill(int(owner), 0)
+            except ProcessLookupError:
+                shutil.rmtree(folder, ignore_errors=True)
+            except PermissionError:
+                continue
 
 
 class _NotStarted(Exception):

@@ -53,12 +53,21 @@ class Executor:
         self._jvm: Any = spark.sparkContext._gateway.jvm
 
     def warm(self) -> None:
-        """Load the classes that a first dry run, query and write need, without touching the lakehouse."""
+        """Load the classes that a first dry run, query and write need, without changing the lakehouse."""
         self._catalogue.refresh()
-        tables = self._catalogue.tables()
-        source = f" FROM {tables[0]}" if tables else ""
-        prepared = self._prepare(f"SELECT count(*) AS rows{source} ORDER BY 1 LIMIT 1", None)
-        self._write(prepared.frame, self._scratch / "warm", "warm", "warm")
+        prepared = self._prepare(self._typical_query(), None)
+        self._write(self._kept(prepared.frame), self._scratch / "warm", "warm", "warm")
+
+    def _typical_query(self) -> str:
+        """A join, a sum of decimals and an order, over as few rows as there are."""
+        table = self._catalogue.smallest_table()
+        if table is None:
+            return "SELECT 1 AS a"
+        key = f"`{self._spark.table(table).columns[0]}`"
+        return (
+            f"SELECT a.{key} AS k, sum(1.5BD * (1 - 0.5BD)) AS v FROM {table} a JOIN {table} b ON a.{key} = b.{key} "
+            f"GROUP BY a.{key} ORDER BY v DESC, k LIMIT 10"
+        )
 
     def dry_run(self, sql: str, target: str | None) -> dict[str, Any]:
         prepared = self._prepare(sql, target)

@@ -276,7 +276,7 @@ class Question:
                 reader.term().number
                 or reader.term().tokens[0].kind == "date"
                 or reader.word() in ("q1", "q2", "q3", "q4")
-            ):  # type: ignore[union-attr]
+            ):
                 period = read_period(reader)
                 if period:
                     self.draft.periods.append(period)

@@ -167,8 +167,8 @@ def _read_range(reader: Reader) -> Span | None:
         reader.take("the end of")
         last = _read_point(reader)
         if last and bare and last.grain == "month":
-            first = _months(last.start.year, bare, 1, f"{last.start.year}-{bare:02d}", "month")  # type: ignore[union-attr]
-        if first and last and first.grain == last.grain and first.start < last.start:  # type: ignore[operator]
+            first = _months(last.start.year, bare, 1, f"{last.start.year}-{bare:02d}", "month")
+        if first and last and first.grain == last.grain and first.start < last.start:
             return Span(first.start, last.end, f"{first.label} to {last.label}", first.grain)
     reader.pos = start
     return None

@@ -267,7 +267,7 @@ class Planner:
         meaning = plan.meaning
         columns = [c for c in (plan.entity, *plan.groups) if c]
         if len(set(columns)) < len(columns):
-            raise CouldNotMap([(meaning.groups or (meaning.entity,))[-1].text], "It is there twice.")  # type: ignore[union-attr]
+            raise CouldNotMap([(meaning.groups or (meaning.entity,))[-1].text], "It is there twice.")
         for group, column in zip(meaning.groups, plan.groups, strict=True):
             dimension = self.model.dimensions.get(column.dimension or "")
             if dimension and (not dimension.group or dimension.amount):

@@ -256,7 +256,7 @@ class Renderer:
         assert rank is not None
         names = self._names(columns) + [name for name, _ in measures]
         keys = [(f"group_key_{n}", key) for n, key in enumerate((k for c in plan.groups for k in self._keys(c)), 1)]
-        entity_keys = [(f"key_{n}", key) for n, key in enumerate(self._keys(plan.entity), 1)]  # type: ignore[arg-type]
+        entity_keys = [(f"key_{n}", key) for n, key in enumerate(self._keys(plan.entity), 1)]
         inner = self._grouped(columns, measures, [*keys, *entity_keys])
         for limit, measure in zip(plan.meaning.total_limits, plan.limits, strict=True):
             inner = inner.having(self._limit(self._expression(measure), limit.limit))

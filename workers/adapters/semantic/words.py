@@ -101,7 +101,7 @@ def _joins_words(text: str, match: re.Match[str]) -> bool:
 
 def _number(raw: str) -> Token:
     body = raw.lstrip("$")
-    digits = re.match(r"[\d,.]+", body).group()  # type: ignore[union-attr]
+    digits = re.match(r"[\d,.]+", body).group()
     suffix = body[len(digits) :].lower()
     value = Decimal(digits.replace(",", ""))
     if suffix in _SCALES:
