@@ -86,9 +86,9 @@ FUNCTIONS = [
     ("sql.expression", "SELECT IDENTIFIER('java' || '_method')('java.lang.System', 'getProperty', 'user.dir')"),
     ("sql.function", "SELECT my_udf(n_name) FROM tpch.nation"),
     ("sql.function", "SELECT tpch.my_udf(n_name) FROM tpch.nation"),
-    ("sql.syntax", "SELECT jаva_method('x', 'y')"),  # noqa: RUF001 - a Cyrillic letter: it must not pass for the Latin one
-    ("sql.syntax", "SELECT ＳＵＭ(n_nationkey) FROM tpch.nation"),  # noqa: RUF001 - full-width letters
-    ("sql.function", "SELECT `jаva_method`('x', 'y')"),  # noqa: RUF001 - the same, quoted
+    ("sql.syntax", "SELECT jаva_method('x', 'y')"),  # noqa: RUF001  # a Cyrillic letter: it must not pass for the Latin one
+    ("sql.syntax", "SELECT ＳＵＭ(n_nationkey) FROM tpch.nation"),  # noqa: RUF001  # full-width letters
+    ("sql.function", "SELECT `jаva_method`('x', 'y')"),  # noqa: RUF001  # the same, quoted
     ("sql.function", "SELECT input_file_name() FROM tpch.nation"),
     ("sql.function", "SELECT from_csv('1', 'a INT', map('mode', 'PERMISSIVE'))"),
     ("sql.function", "SELECT xpath_string('<!DOCTYPE a [<!ENTITY x SYSTEM \"file:///etc/passwd\">]><a>&x;</a>', 'a')"),

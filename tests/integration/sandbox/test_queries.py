@@ -65,8 +65,8 @@ QUERIES = [
     "SELECT p_brand, p_size FROM tpch.part WHERE p_name LIKE '%green%' AND p_size IN (1, 15, 50) ORDER BY 1, 2 LIMIT 30",
     "SELECT upper(substr(n_name, 1, 3)) || '-' || length(n_name) AS code FROM tpch.nation ORDER BY code",
     "SELECT l_shipmode, count(DISTINCT l_orderkey) AS n FROM tpch.lineitem GROUP BY l_shipmode ORDER BY l_shipmode",
-    """SELECT l_returnflag, l_linestatus, sum(l_quantity) AS q, avg(CAST(l_discount AS DOUBLE)) AS d, count(*) AS n FROM tpch.lineitem
-        WHERE l_shipdate <= DATE '1998-12-01' - INTERVAL '90' DAY GROUP BY l_returnflag, l_linestatus ORDER BY 1, 2""",
+    """SELECT l_returnflag, l_linestatus, sum(l_quantity) AS q, avg(CAST(l_discount AS DOUBLE)) AS d, count(*) AS n
+        FROM tpch.lineitem WHERE l_shipdate <= DATE '1998-12-01' - INTERVAL '90' DAY GROUP BY 1, 2 ORDER BY 1, 2""",
     f"""SELECT c_mktsegment, CAST({SALES} AS DOUBLE) / (SELECT CAST({SALES} AS DOUBLE) FROM tpch.lineitem) AS share
         FROM tpch.customer JOIN tpch.orders ON o_custkey = c_custkey JOIN tpch.lineitem ON l_orderkey = o_orderkey
         GROUP BY c_mktsegment ORDER BY c_mktsegment""",
@@ -92,7 +92,7 @@ def duck(home: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect() as connection:
         connection.execute("CREATE SCHEMA tpch")
         for folder in (home / "warehouse" / "tpch").iterdir():
-            rows = DeltaTable(str(folder)).to_pyarrow_table()  # noqa: F841 - DuckDB finds it by its name
+            rows = DeltaTable(str(folder)).to_pyarrow_table()  # noqa: F841  # DuckDB finds it by its name
             connection.execute(f"CREATE TABLE tpch.{folder.name} AS SELECT * FROM rows")
         connection.execute("USE tpch")
         yield connection
