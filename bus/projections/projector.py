@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -77,7 +78,7 @@ class Projector:
         self._source = source
         self._projections = projections
         self._pause = pause_s
-        self._arrived: list[Arrival] = []
+        self._arrived: deque[Arrival] = deque()
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._positions: dict[str, int] = {}
@@ -125,7 +126,8 @@ class Projector:
         self._append([m for m in valid_rows(codec.from_arrow(found)) if m.log_version <= upto], upto)
 
     def _project_arrivals(self) -> None:
-        arrivals, self._arrived = self._arrived, []
+        # Taken one by one: the bus's thread appends meanwhile, and what it appends to a list just given away is lost.
+        arrivals = [self._arrived.popleft() for _ in range(len(self._arrived))]
         if arrivals:
             self._append([row for arrival in arrivals for row in arrival.rows], arrivals[-1].version)
 
