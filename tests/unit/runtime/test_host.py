@@ -110,9 +110,10 @@ async def test_the_inbox_knows_a_message_until_it_is_done() -> None:
     assert [inbox.put(one), inbox.put(one)] == [True, False]
     taken = await inbox.get()
     assert inbox.put(one) is False
-    assert inbox.running
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(inbox.settled(), 0.01)
     inbox.done(taken)
-    assert not inbox.running
+    await asyncio.wait_for(inbox.settled(), 1)
     assert inbox.put(one) is True
 
 

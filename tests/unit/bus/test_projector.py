@@ -1,0 +1,68 @@
+"""The projector: every event once, however commits come in, whoever else projects, and wherever it begins."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from bus.log.bus import LogBus
+from bus.log.table import DeltaLog
+from bus.projections.projector import Projection, Projector
+from bus.projections.tables import event_row
+from schemas.envelope import Message
+from schemas.tables import AGENT_EVENTS
+from tests.unit.bus.logs import ids, make_log, message, open_log
+
+
+def rang(name: str) -> Message:
+    return message(name, to_agent="*", message_type="event", kind="Rang")
+
+
+def projector(bus: LogBus, folder: Path) -> Projector:
+    return Projector(bus, bus.table, [Projection(DeltaLog(folder, AGENT_EVENTS), event_row)], pause_s=0)
+
+
+def test_two_projectors_beside_two_busy_writers_project_every_event_once(tmp_path: Path) -> None:
+    make_log(tmp_path / "log")
+    DeltaLog(tmp_path / "events", AGENT_EVENTS).create()
+    buses = [LogBus(open_log(tmp_path / "log")) for _ in range(2)]
+    projectors = [projector(bus, tmp_path / "events") for bus in buses]
+    for one in projectors:
+        one.start()
+
+    def write(bus: LogBus, name: str) -> None:
+        for n in range(60):
+            bus.submit([rang(f"{name}{n}"), message()]).result(20)
+
+    threads = [threading.Thread(target=write, args=pair) for pair in zip(buses, "ab", strict=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for bus in buses:
+        bus.catch_up()
+    for one in projectors:
+        one.stop()
+        one.stop()
+    for bus in buses:
+        bus.close()
+    expected = [name for name in ids(open_log(tmp_path / "log")) if name[0] in "ab"]
+    assert ids(DeltaLog(tmp_path / "events", AGENT_EVENTS)) == expected
+    assert len(expected) == 120
+
+
+def test_a_projector_that_begins_late_catches_up_and_repeats_nothing(tmp_path: Path) -> None:
+    make_log(tmp_path / "log")
+    DeltaLog(tmp_path / "events", AGENT_EVENTS).create()
+    bus = LogBus(open_log(tmp_path / "log"))
+    for n in range(10):
+        bus.submit([rang(f"e{n}")]).result(20)
+        if n % 3 == 0:
+            one = projector(bus, tmp_path / "events")
+            one.start()
+            one.stop()
+    last = projector(bus, tmp_path / "events")
+    last.start()
+    last.stop()
+    bus.close()
+    assert ids(DeltaLog(tmp_path / "events", AGENT_EVENTS)) == [f"e{n}" for n in range(10)]
