@@ -32,7 +32,7 @@ from tests.unit.bus.logs import (
     patched_fsync,
 )
 
-COMMITS = 25
+COMMITS = 12
 
 
 def entries(log: DeltaLog) -> list[int]:
