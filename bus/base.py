@@ -37,9 +37,13 @@ def tell(listeners: Sequence[Listener], arrival: Arrival) -> None:
 
 
 class Bus(Protocol):
-    """A log of messages. Safe for several threads. `state` is the fold of everything absorbed so far."""
+    """A log of messages. Safe for several threads. `state` is the fold of everything absorbed so far.
+
+    `on_failure` is called once, from the bus's thread, when the log cannot be followed any more.
+    """
 
     state: State
+    on_failure: Callable[[BaseException], None]
 
     def submit(self, messages: Sequence[Message]) -> Future[int]:
         """Commit all of it in one commit, or nothing; the result is the version.

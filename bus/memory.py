@@ -31,6 +31,7 @@ class MemoryBus:
         self.log = memory or MemoryLog()
         self.state = state or State()
         self._seal = seal or NoSeal()
+        self.on_failure: Callable[[BaseException], None] = lambda _: None
         self._listeners: list[Listener] = []
         self._closed = False
         with self.log.lock:

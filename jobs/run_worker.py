@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 
 async def serve(system: System, agents: Sequence[Agent], engine: str, warm: bool = True) -> None:
-    """Run these agents until SIGTERM or SIGINT. Raises AlreadyRunning when another process runs one of them."""
+    """Run these agents until SIGTERM or SIGINT. Raises AlreadyRunning, or HostLost when the log is spoilt."""
     with contextlib.ExitStack() as presences:
         marks = [presences.enter_context(Presence(system.home, agent.name, agent.engine or engine)) for agent in agents]
         host = await asyncio.to_thread(system.host, agents, engine)
@@ -34,8 +34,17 @@ async def serve(system: System, agents: Sequence[Agent], engine: str, warm: bool
                 await instance.worker.warm()
         for mark in marks:
             mark.ready()
-        await stop.wait()
-        await host.stop()
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait([stopped, host.lost], return_when=asyncio.FIRST_COMPLETED)
+        lost = None if stopped.done() else host.lost.result()
+        stopped.cancel()
+        await host.stop(patience_s=20.0 if lost is None else 1.0)
+        if lost is not None:
+            raise HostLost(f"the log cannot be followed any more: {lost}") from lost
+
+
+class HostLost(RuntimeError):
+    """The host ended itself: it could not see what others commit. What waits is in the log, for the next start."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -74,7 +74,7 @@ class LogBus:
         self._gate = threading.Lock()
         self._closed = False
         self._stopping = threading.Event()
-        self._failed: BaseException | None = None
+        self.on_failure: Callable[[BaseException], None] = lambda _: None
         self._waiter = Waiter(table.path / "_delta_log")
         self._head = table.head() if follow_only else self._load()
         self._writer = threading.Thread(target=self._write_loop, name="bus-writer", daemon=True)
@@ -193,8 +193,8 @@ class LogBus:
                 log.warning("bus.tail_interrupted", table=str(self.table.path), error=str(error))
                 self._stopping.wait(RETRY_AFTER)
             except Exception as error:
-                self._failed = error
                 log.exception("bus.tail_failed", table=str(self.table.path))
+                self.on_failure(error)
                 return
 
     def _is_behind(self) -> bool:

@@ -67,7 +67,10 @@ class Host:
         self._where = f"{socket.gethostname()}:{os.getpid()}"
         self._loop: asyncio.AbstractEventLoop | None = None
         self._delayed: dict[tuple[str, str], asyncio.Task[None]] = {}
-        self.failed: asyncio.Event = asyncio.Event()
+        #: A commit failed, and is tried again.
+        self.failed = asyncio.Event()
+        #: Why the log cannot be followed any more, once that is so: whoever runs the host should end it.
+        self.lost: asyncio.Future[BaseException] | None = None
         self.instances: dict[str, Instance] = {}
         for worker in workers:
             name = f"{worker.name}-{uuid.uuid4().hex[:8]}"
@@ -78,6 +81,8 @@ class Host:
     async def start(self) -> None:
         """Begin to deliver and to handle."""
         self._loop = asyncio.get_running_loop()
+        self.lost = self._loop.create_future()
+        self._bus.on_failure = self._bus_failed
         for instance in self.instances.values():
             for _ in range(instance.worker.concurrency):
                 instance.tasks.append(asyncio.create_task(self._work(instance)))
@@ -104,13 +109,24 @@ class Host:
         for task in idle:
             task.cancel()
         await asyncio.gather(*idle, *delayed, return_exceptions=True)
-        await self._register("stopped")
+        if self.lost is None or not self.lost.done():
+            await self._register("stopped")
         for instance in self.instances.values():
             await instance.worker.close()
         for companion in self._companions:
             await asyncio.to_thread(companion.stop)
         await asyncio.to_thread(self._bus.close)
         log.info("host.stopped", agents=list(self.instances))
+
+    def _bus_failed(self, error: BaseException) -> None:
+        """From the bus's thread."""
+
+        def tell() -> None:
+            if self.lost is not None and not self.lost.done():
+                self.lost.set_result(error)
+
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(tell)
 
     # --- rows in -----------------------------------------------------------------------------------------------------
 

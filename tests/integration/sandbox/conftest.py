@@ -1,3 +1,4 @@
+import json
 import shutil
 import subprocess
 import sys
@@ -29,7 +30,20 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (home / folder / "secret.txt").write_text(SECRET)
     source = pq.ParquetFile(next((home / "warehouse" / "tpch" / "nation").glob("*.parquet"))).read()
     write_deltalake(str(home / "tables" / "agent_messages"), source)
+    point_at_bus_table(home)
     return home
+
+
+def point_at_bus_table(home: Path) -> None:
+    """A table of the lakehouse whose log names a file of a bus table."""
+    bus_table, pointing = home / "tables" / "agent_messages", home / "warehouse" / "results" / "pointing"
+    (pointing / "_delta_log").mkdir(parents=True)
+    first = f"{0:020}.json"
+    actions = [json.loads(line) for line in (bus_table / "_delta_log" / first).read_text().splitlines()]
+    for action in actions:
+        if "add" in action:
+            action["add"]["path"] = (bus_table / action["add"]["path"]).as_uri()
+    (pointing / "_delta_log" / first).write_text("\n".join(json.dumps(action) for action in actions))
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
