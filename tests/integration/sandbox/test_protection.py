@@ -180,6 +180,7 @@ from workers.adapters.sandbox import child
 home, scratch = Path(sys.argv[1]), Path(sys.argv[2])
 if sys.argv[3] == "inside":
     child.restrict(home, scratch)
+from deltalake import DeltaTable, write_deltalake
 from workers.adapters.sandbox.start import start_executor
 schemas = ["tpch", "results"]
 executor = start_executor({"home": str(home), "scratch": str(scratch), "schemas": schemas, "cores": 1, "memory": "1g"})

@@ -39,8 +39,11 @@ class Catalogue:
             self._known.add(table)
 
     def smallest_table(self) -> str | None:
-        there = dict(delta_tables(self._warehouse, self._schemas))
-        return min(there, key=lambda table: sum(f.stat().st_size for f in there[table].glob("*.parquet")), default=None)
+        sizes = {
+            table: sum(file.stat().st_size for file in path.glob("*.parquet"))
+            for table, path in delta_tables(self._warehouse, self._schemas)
+        }
+        return min((table for table, size in sizes.items() if size), key=sizes.__getitem__, default=None)
 
     def _entry(self, table: str, path: Path) -> Any:
         kind = self._package.CatalogTable

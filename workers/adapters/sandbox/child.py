@@ -79,7 +79,7 @@ class Child:
             except Exception as error:  # the parent must hear of it, and of nothing else
                 answer = {
                     "id": number,
-                    **protocol.error_document(StatementFailed(f"{type(error).__name__}: {error}"[:500])),
+                    **protocol.error_document(StatementFailed(_unexpected(error))),
                 }
             self._answers.write(protocol.encode(answer))
 
@@ -118,6 +118,11 @@ class Child:
         if os.getpgrp() == os.getpid():
             os.killpg(0, signal.SIGKILL)
         os._exit(1)
+
+
+def _unexpected(error: Exception) -> str:
+    said = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {said[0] if said else 'no message'}"[:500]
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ from workers.adapters.sandbox.digest import digest, normalised
 from workers.adapters.sandbox.names import target_path
 from workers.adapters.sandbox.plan_tree import PlanReader
 from workers.adapters.sandbox.protocol import cell
-from workers.ports import StatementFailed, StatementRefused
+from workers.ports import PortError, StatementFailed, StatementRefused
 
 #: Rows. Up to here a result is computed into memory once, then saved and shown from there; a larger one goes through Spark's cache.
 IN_MEMORY_ROWS = 10_000
@@ -29,6 +30,9 @@ IN_MEMORY_ROWS = 10_000
 #: Delta refuses these in a column's name, and only when the data is written.
 _UNSAVABLE_NAME = re.compile(r"[ ,;{}()\n\t=]")
 _UNSAVABLE_TYPES = ("void", "interval")
+
+#: Java puts the classes of nested exceptions before what they say.
+_EXCEPTION_NAMES = re.compile(r"^(?:[\w.$]+(?:Exception|Error): )+")
 
 
 @dataclass(frozen=True)
@@ -55,8 +59,11 @@ class Executor:
     def warm(self) -> None:
         """Load the classes that a first dry run, query and write need, without changing the lakehouse."""
         self._catalogue.refresh()
-        prepared = self._prepare(self._typical_query(), None)
-        self._write(self._kept(prepared.frame), self._scratch / "warm", "warm", "warm")
+        for sql in (self._typical_query(), "SELECT 1 AS a"):
+            with contextlib.suppress(PortError), _failures():  # one broken table must not keep the engine from starting
+                kept = self._kept(self._prepare(sql, None).frame)
+                self._write(kept, self._scratch / "warm", "warm", "warm")
+                return
 
     def _typical_query(self) -> str:
         """A join, a sum of decimals and an order, over as few rows as there are."""
@@ -225,4 +232,4 @@ class _failures:
 def _first_lines(error: Exception) -> str:
     text = str(error.java_exception.toString()) if isinstance(error, Py4JJavaError) else str(error)
     lines = [line.strip() for line in text.strip().splitlines()]
-    return (lines[0] if lines else type(error).__name__)[:500]
+    return _EXCEPTION_NAMES.sub("", lines[0] if lines else type(error).__name__)[:500]
