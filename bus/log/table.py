@@ -195,14 +195,16 @@ class DeltaLog:
 
     def _completed(self, table: pa.Table, added: Added) -> pa.Table:
         """With the partition's columns, and with null for columns the file does not have, as Delta defines it."""
+        there = set(table.column_names)
+        columns = []
         for field in self.schema.arrow:
-            if field.name in table.column_names:
-                continue
-            value = added.partition.get(field.name) if field.name in self.schema.partition_by else None
-            table = table.append_column(
-                field, pa.repeat(pa.scalar(value, pa.string()).cast(field.type), table.num_rows)
-            )
-        return table.select(self.schema.arrow.names).cast(self.schema.arrow)
+            if field.name in there:
+                column = table.column(field.name)
+                columns.append(column if column.type == field.type else column.cast(field.type))
+            else:
+                value = added.partition.get(field.name) if field.name in self.schema.partition_by else None
+                columns.append(pa.repeat(pa.scalar(value, pa.string()).cast(field.type), table.num_rows))
+        return pa.Table.from_arrays(columns, schema=self.schema.arrow)
 
     def scan(self, columns: Sequence[str] | None = None, filters: Any = None) -> tuple[pa.Table, int]:
         """Everything there is, and the version it was read at, by an ordinary Delta reader."""
