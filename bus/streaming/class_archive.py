@@ -5,29 +5,18 @@ It is never needed: without it, or with one of another Java, the virtual machine
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bus.streaming.jars import DELTA_VERSION, JarsMissing, jars_folder, java_home
-
-
-def archive_path() -> Path | None:
-    """The archive for this Java and these JARs; None where we do not know which Java will be started."""
-    home = java_home()
-    if home is None or not (home / "release").is_file():
-        return None
-    java = f"{home} {(home / 'release').read_text()} {sys.prefix} {DELTA_VERSION}"
-    return jars_folder() / f"classes-{hashlib.sha256(java.encode()).hexdigest()[:12]}.jsa"
+from bus.streaming.jars import JarsMissing, archive_path
+from bus.streaming.session import spark_session
 
 
 def make_archive() -> Path | None:
     """Run a session that does once what we do later, and let Java keep the classes it loaded."""
-    from bus.streaming.session import spark_session
-
     archive = archive_path()
     if archive is None or archive.is_file():
         return archive

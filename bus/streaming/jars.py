@@ -104,6 +104,15 @@ def ivy_jar() -> Path:
     return found[-1]
 
 
+def archive_path() -> Path | None:
+    """The archive for this Java and these JARs; None where we do not know which Java will be started."""
+    home = java_home()
+    if home is None or not (home / "release").is_file():
+        return None
+    java = f"{home} {(home / 'release').read_text()} {sys.prefix} {DELTA_VERSION}"
+    return jars_folder() / f"classes-{hashlib.sha256(java.encode()).hexdigest()[:12]}.jsa"
+
+
 def java_home() -> Path | None:
     """The Java that set-up chose; None outside such an environment, where JAVA_HOME and PATH decide."""
     chosen = Path(sys.prefix) / "java-home"

@@ -16,8 +16,7 @@ from pyspark.errors import PySparkRuntimeError
 from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
-from bus.streaming.class_archive import archive_path
-from bus.streaming.jars import DELTA_COORDINATES, JarsMissing, jar_paths, jars_folder, java_home
+from bus.streaming.jars import DELTA_COORDINATES, JarsMissing, archive_path, jar_paths, jars_folder, java_home
 
 __all__ = ["DELTA_COORDINATES", "JarsMissing", "jars_folder", "spark_session"]
 
