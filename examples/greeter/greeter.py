@@ -1,21 +1,17 @@
 from tailrace import Payload, Worker, local, reply
 
 
-class Greet(Payload):
-    name: str
-
-
-class Greeted(Payload):
+class Greeting(Payload):
     text: str
 
 
 class Greeter(Worker):
-    handles = (Greet,)
+    handles = (Greeting,)
 
     async def handle(self, message, context):
-        return [reply(message, Greeted(text=f"Hello {message.payload.name}!"))]
+        return [reply(message, Greeting(text=f"Hello {message.payload.text}!"))]
 
 
 if __name__ == "__main__":
     with local(Greeter()) as client:
-        print(client.request("Greeter", Greet(name="Ada")).content)
+        print(client.request("Greeter", Greeting(text="Ada")).content)
