@@ -229,6 +229,22 @@ async def test_after_all_of_them_no_table_has_changed(home: Path) -> None:
     assert len(versions) == 8
 
 
+@pytest.mark.parametrize(
+    "deep",
+    ["(" * 20_000 + "1" + ")" * 20_000, "1+" * 20_000 + "1 AS a", "NOT " * 10_000 + "true AS a"],
+    ids=["brackets", "sums", "nots"],
+)
+async def test_a_statement_that_overflows_a_stack_harms_nobody(sandbox: SparkSandbox, deep: str) -> None:
+    child = sandbox._process.pid
+
+    with pytest.raises(StatementRefused) as refused:
+        await sandbox.dry_run(f"SELECT {deep}", None)
+
+    assert refused.value.rule == "sql.too_deep"
+    assert (await sandbox.run("SELECT 1 AS a", None, "a grant", 1)).result.rows == ((1,),)
+    assert sandbox._process.pid == child
+
+
 async def test_the_refused_statement_is_named(sandbox: SparkSandbox) -> None:
     said = {}
     for sql in (

@@ -75,6 +75,10 @@ async def test_dying_hanging_and_closing(mortal: KilledWhileWriting, home: Path)
         await mortal.run("SELECT 1 AS a", "results.doubt", "grant-2", 1)
     assert mortal.outcome_of("grant-2", "results.doubt") is None
 
+    # More than memory holds: the engine dies rather than answer wrongly.
+    with pytest.raises(StatementFailed):
+        await mortal.run("SELECT length(lpad('x', 2000000000, 'x')) AS n", None, "grant-3", 1)
+
     # The next request finds a new engine; one that takes too long is stopped with it.
     await mortal.dry_run("SELECT 1 AS a", None)
     processes = tree(psutil.Process(mortal._process.pid))

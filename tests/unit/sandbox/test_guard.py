@@ -172,7 +172,14 @@ def test_the_resolved_plan_is_held_to_a_list_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sql", "rule"), [("", "sql.empty"), (" \n", "sql.empty"), ("x" * 60_000, "sql.too_long"), ("a\0b", "sql.syntax")]
+    ("sql", "rule"),
+    [
+        ("", "sql.empty"),
+        (" \n", "sql.empty"),
+        ("x" * 60_000, "sql.too_long"),
+        ("a\0b", "sql.syntax"),
+        ("(" * 101, "sql.too_deep"),
+    ],
 )
 def test_text_that_is_no_statement(sql: str, rule: str) -> None:
     with pytest.raises(StatementRefused) as refused:

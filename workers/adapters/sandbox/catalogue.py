@@ -38,12 +38,13 @@ class Catalogue:
             self._catalog.createTable(self._entry(table, there[table]), False, False)
             self._known.add(table)
 
-    def smallest_table(self) -> str | None:
+    def smallest_first(self) -> list[str]:
+        """The tables that hold data, by its size."""
         sizes = {
             table: sum(file.stat().st_size for file in path.glob("*.parquet"))
             for table, path in delta_tables(self._warehouse, self._schemas)
         }
-        return min((table for table, size in sizes.items() if size), key=sizes.__getitem__, default=None)
+        return sorted((table for table, size in sizes.items() if size), key=sizes.__getitem__)
 
     def _entry(self, table: str, path: Path) -> Any:
         kind = self._package.CatalogTable

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 #: What may be written below the home, besides the scratch folder.
 WAREHOUSE = "warehouse"
 
+#: Seconds without a request after which the child uses the time for itself.
+IDLE_S = 0.2
+
 
 def main() -> None:
     settings = json.loads(sys.argv[1])
@@ -70,18 +73,27 @@ class Child:
     def serve(self) -> None:
         threading.Thread(target=self._listen, name="requests", daemon=True).start()
         while True:
-            request = json.loads(self._requests.get())
+            request = json.loads(self._next_request())
             number = request["id"]
             try:
                 answer = {"id": number, "answer": self._answer(request)}
             except PortError as error:
                 answer = {"id": number, **protocol.error_document(error)}
             except Exception as error:  # the parent must hear of it, and of nothing else
-                answer = {
-                    "id": number,
-                    **protocol.error_document(StatementFailed(_unexpected(error))),
-                }
+                if self._executor is not None and not self._executor.lives():
+                    os._exit(1)  # no answer: what a dead Spark had begun is not for us to judge
+                answer = {"id": number, **protocol.error_document(StatementFailed(_unexpected(error)))}
             self._answers.write(protocol.encode(answer))
+
+    def _next_request(self) -> bytes:
+        """The next line; while nobody asks, tables are loaded that somebody may ask for."""
+        while self._executor is not None:
+            try:
+                return self._requests.get(timeout=IDLE_S)
+            except queue.Empty:
+                if not self._executor.load_next():
+                    break
+        return self._requests.get()
 
     def _answer(self, request: dict[str, Any]) -> Any:
         executor = self._started()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,12 @@ from workers.ports import PortError, StatementFailed, StatementRefused
 #: Rows. Up to here a result is computed into memory once, then saved and shown from there; a larger one goes through Spark's cache.
 IN_MEMORY_ROWS = 10_000
 
+#: Seconds that a virtual machine may take to end once its connection is lost.
+DEATH_S = 2.0
+
+#: How many tables are loaded before anybody asks for one, the smallest first.
+WARM_TABLES = 16
+
 #: Delta refuses these in a column's name, and only when the data is written.
 _UNSAVABLE_NAME = re.compile(r"[ ,;{}()\n\t=]")
 _UNSAVABLE_TYPES = ("void", "interval")
@@ -38,7 +45,6 @@ _EXCEPTION_NAMES = re.compile(r"^(?:[\w.$]+(?:Exception|Error): )+")
 @dataclass(frozen=True)
 class _Prepared:
     frame: DataFrame
-    columns: list[str]
     versions: dict[str, int]
     plan: str
     digest: str
@@ -55,19 +61,36 @@ class Executor:
         self._catalogue = Catalogue(spark, self._warehouse, schemas, scratch)
         self._plans = PlanReader(spark.sparkContext._gateway)
         self._jvm: Any = spark.sparkContext._gateway.jvm
+        self._unloaded: list[str] = []
 
     def warm(self) -> None:
         """Load the classes that a first dry run, query and write need, without changing the lakehouse."""
         self._catalogue.refresh()
-        for sql in (self._typical_query(), "SELECT 1 AS a"):
+        tables = self._catalogue.smallest_first()
+        self._unloaded = tables[1:WARM_TABLES]
+        for table in [*tables[:1], None]:
             with contextlib.suppress(PortError), _failures():  # one broken table must not keep the engine from starting
-                kept = self._kept(self._prepare(sql, None).frame)
-                self._write(kept, self._scratch / "warm", "warm", "warm")
+                with self._kept(self._prepare(self._typical_query(table), None).frame) as kept:
+                    self._write(kept, self._scratch / "warm", "warm", "warm")
                 return
 
-    def _typical_query(self) -> str:
+    def load_next(self) -> bool:
+        """Bring the state of one more table into memory; whether there are others. Delta takes a second for each."""
+        if self._unloaded:
+            with contextlib.suppress(PortError), _failures():
+                self._prepare(self._typical_query(self._unloaded.pop(0)), None)
+        return bool(self._unloaded)
+
+    def lives(self) -> bool:
+        """Whether there is still a virtual machine; a lost connection comes a moment before its end."""
+        try:
+            self._spark.sparkContext._gateway.proc.wait(timeout=DEATH_S)
+        except subprocess.TimeoutExpired:
+            return True
+        return False
+
+    def _typical_query(self, table: str | None) -> str:
         """A join, a sum of decimals and an order, over as few rows as there are."""
-        table = self._catalogue.smallest_table()
         if table is None:
             return "SELECT 1 AS a"
         key = f"`{self._spark.table(table).columns[0]}`"
@@ -80,7 +103,7 @@ class Executor:
         prepared = self._prepare(sql, target)
         return {
             "statement_class": "select",
-            "columns": [column.rpartition(" ")[0] for column in prepared.columns],
+            "columns": prepared.frame.columns,
             "table_versions": prepared.versions,
             "plan": prepared.plan,
             "digest": prepared.digest,
@@ -111,35 +134,33 @@ class Executor:
     def _prepare(self, sql: str, target: str | None) -> _Prepared:
         guard.check_text(sql)
         path = None if target is None else target_path(self._warehouse, target, self._schemas)
-        try:
-            parsed = self._spark._jsparkSession.sessionState().sqlParser().parsePlan(sql)
-        except ParseException as error:
-            raise guard.unparsable(sql, _first_lines(error)) from None
-        guard.check_parsed(self._plans.tree(parsed), self._schemas)
+        with _failures():
+            try:
+                parsed = self._spark._jsparkSession.sessionState().sqlParser().parsePlan(sql)
+            except ParseException as error:
+                raise guard.unparsable(sql, _first_lines(error)) from None
+            guard.check_parsed(self._plans.tree(parsed), self._schemas)
         if path is not None and target is not None:
             history.refuse_foreign_table(path, target)
         self._catalogue.refresh()
         with _failures():
             # The plan object that was checked, never the text again: nothing can change between check and use.
             analyzed = self._frame(parsed).queryExecution().analyzed()
-        versions = guard.check_analyzed(self._plans.tree(analyzed), self._warehouse, self._schemas)
-        with _failures():
+            versions = guard.check_analyzed(self._plans.tree(analyzed), self._warehouse, self._schemas)
             frame = ClassicDataFrame(self._frame(self._plans.pinned(analyzed)), self._spark)
             mode = self._jvm.org.apache.spark.sql.execution.ExplainMode.fromString("formatted")
             plan = normalised(frame._jdf.queryExecution().explainString(mode), str(self._home))
         columns = [f"{name} {kind}" for name, kind in frame.dtypes]
         if target is not None:
             _refuse_unsavable(frame, target)
-        return _Prepared(frame, columns, versions, plan, digest(sql, target, versions, columns, plan), path)
+        return _Prepared(frame, versions, plan, digest(sql, target, versions, columns, plan), path)
 
     def _frame(self, plan: Any) -> Any:
         return self._jvm.org.apache.spark.sql.classic.Dataset.ofRows(self._spark._jsparkSession, plan)
 
     def _read(self, prepared: _Prepared, row_limit: int) -> dict[str, Any]:
-        with _failures():
-            rows = prepared.frame.limit(row_limit + 1).collect()
-            count = len(rows) if len(rows) <= row_limit else prepared.frame.count()
-        return _executed(prepared.frame, rows, row_limit, count)
+        with _failures(), self._kept(prepared.frame) as kept:
+            return _executed(kept, row_limit)
 
     def _save(
         self,
@@ -151,37 +172,35 @@ class Executor:
         row_limit: int,
         writing: Callable[[], None],
     ) -> dict[str, Any]:
-        with _failures():
-            kept = self._kept(prepared.frame)
+        with _failures(), self._kept(prepared.frame) as kept:
+            done = _executed(kept, row_limit)
+            writing()
             try:
-                count = kept.count()
-                rows = kept.limit(row_limit + 1).collect()
-                writing()
                 self._write(kept, path, grant_id, hashlib.sha256(sql.encode()).hexdigest())
             except Exception:
                 # A hook after the commit may fail; what counts is what the log says.
                 if history.outcome_at(path, target, grant_id) is None:
                     raise
-            finally:
-                kept.unpersist()
         outcome = history.outcome_at(path, target, grant_id)
         if outcome is None:
             raise StatementFailed(
                 f"{target} was not written, although Spark reported no error: run it again with a new grant"
             )
-        return {
-            **_executed(prepared.frame, rows, row_limit, count),
-            "table": target,
-            "table_version": outcome.table_version,
-        }
+        return {**done, "table": target, "table_version": outcome.table_version}
 
-    def _kept(self, frame: DataFrame) -> DataFrame:
+    @contextlib.contextmanager
+    def _kept(self, frame: DataFrame) -> Iterator[DataFrame]:
         """The result, computed once: what is shown, counted and saved are the same rows in the same order."""
         rows = frame.limit(IN_MEMORY_ROWS + 1)._jdf.collectAsList()
-        if len(rows) > IN_MEMORY_ROWS:
-            return frame.persist()
-        local = self._spark._jsparkSession.createDataFrame(rows, frame._jdf.schema())
-        return ClassicDataFrame(local, self._spark).coalesce(1)
+        if len(rows) <= IN_MEMORY_ROWS:
+            local = self._spark._jsparkSession.createDataFrame(rows, frame._jdf.schema())
+            yield ClassicDataFrame(local, self._spark).coalesce(1)
+            return
+        cached = frame.persist()
+        try:
+            yield cached
+        finally:
+            cached.unpersist()
 
     def _write(self, frame: DataFrame, path: Path, grant_id: str, code_sha256: str) -> None:
         (
@@ -195,10 +214,12 @@ class Executor:
         )
 
 
-def _executed(frame: DataFrame, rows: Sequence[Any], row_limit: int, count: int) -> dict[str, Any]:
+def _executed(kept: DataFrame, row_limit: int) -> dict[str, Any]:
+    count = kept.count()
+    rows = kept.limit(row_limit).collect()
     return {
-        "columns": frame.columns,
-        "rows": [[cell(value) for value in row] for row in rows[:row_limit]],
+        "columns": kept.columns,
+        "rows": [[cell(value) for value in row] for row in rows],
         "truncated": count > row_limit,
         "row_count": count,
         "table": None,
@@ -224,9 +245,12 @@ class _failures:
 
     def __enter__(self) -> None: ...
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, PySparkException | Py4JJavaError):
-            raise StatementFailed(_first_lines(error)) from error
+            said = _first_lines(error)
+            raise guard.too_deep() if said.endswith("StackOverflowError") else StatementFailed(said) from error
+        if isinstance(error, RecursionError):
+            raise guard.too_deep() from error
 
 
 def _first_lines(error: Exception) -> str:

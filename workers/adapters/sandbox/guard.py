@@ -11,6 +11,9 @@ from workers.adapters.sandbox import allowed
 from workers.adapters.sandbox.names import is_name
 from workers.ports import StatementRefused
 
+#: Brackets inside brackets. Spark's parser takes time that grows with the square of it, and then its stack ends.
+DEEPEST_NESTING = 100
+
 #: Characters. A question's SQL is a few hundred; a parser fed with megabytes recurses until its stack ends.
 LONGEST_STATEMENT = 50_000
 
@@ -26,6 +29,11 @@ def check_text(sql: str) -> None:
         )
     if "\0" in sql:
         raise StatementRefused("sql.syntax", "the statement holds a NUL character: remove it")
+    depth = 0
+    for character in sql:
+        depth += (character in "([") - (character in ")]")
+        if depth > DEEPEST_NESTING:
+            raise too_deep()
 
 
 def check_parsed(tree: Any, schemas: Sequence[str]) -> None:
@@ -199,9 +207,15 @@ def _words(kind: str) -> str:
 
 def unparsable(sql: str, reason: str) -> StatementRefused:
     """What to say about text that Spark's parser does not take."""
+    if "TOO_COMPLEX" in reason:
+        return too_deep()
     if _has_more_after_semicolon(sql):
         return StatementRefused("sql.multiple_statements", "there is more than one statement: send them one by one")
     return StatementRefused("sql.syntax", f"{reason} Correct it, or ask in other words.")
+
+
+def too_deep() -> StatementRefused:
+    return StatementRefused("sql.too_deep", "the statement is nested too deeply: break it up with WITH")
 
 
 def _has_more_after_semicolon(sql: str) -> bool:
