@@ -19,8 +19,7 @@ from typing import Any
 
 from schemas.envelope import EVERYONE, Message, is_user
 
-#: How long a message id is remembered, in microseconds, and at most how many.
-DEDUP_WINDOW = 24 * 3600 * 1_000_000
+#: How many message ids are remembered.
 DEDUP_LIMIT = 1_000_000
 #: Conversations kept in memory; an older one is read from the table again.
 CONVERSATIONS = 20_000

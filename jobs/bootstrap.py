@@ -37,7 +37,7 @@ from workers.runtime.host import Host
 from workers.runtime.middleware import Middleware
 from workers.runtime.middleware.retry import Retry
 from workers.runtime.middleware.time_limit import time_limit
-from workers.runtime.middleware.timing import Timing
+from workers.runtime.middleware.timing import timing
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -53,7 +53,6 @@ class System:
         self.settings = settings
         self.home = Home(Path(settings.home).absolute())
         self.clock = clock or SystemClock()
-        self.timing = Timing()
 
     # --- tables, keys, buses -----------------------------------------------------------------------------------------
 
@@ -90,7 +89,7 @@ class System:
     @property
     def middlewares(self) -> list[Middleware]:
         """Around every handler, outermost first."""
-        return [self.timing, Retry(self.clock), time_limit]
+        return [timing, Retry(self.clock), time_limit]
 
     def host(self, agents: Sequence[Agent], engine: str) -> Host:
         """A host for these agents with the feed of `engine` (an agent's own engine wins)."""
