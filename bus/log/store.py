@@ -4,10 +4,25 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
 Durability = Literal["os", "disk"]
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A file of a listing. `modified_ms`: by the store's clock, milliseconds since 1970."""
+
+    path: str
+    size: int
+    modified_ms: int
+
+
+Listing = list[Listed]
 
 
 class Store(Protocol):
@@ -23,7 +38,15 @@ class Store(Protocol):
 
     def exists(self, path: str) -> bool: ...
 
-    def names(self, folder: str) -> list[str]: ...
+    def names(self, folder: str) -> Sequence[str]: ...
+
+    def list(self, prefix: str = "") -> Listing:
+        """Every file below the folder `prefix`, at any depth, in no order; a listing is no snapshot."""
+        ...
+
+    def delete(self, path: str) -> None:
+        """A file that is not there is deleted already."""
+        ...
 
 
 class LocalStore:
@@ -72,11 +95,29 @@ class LocalStore:
     def exists(self, path: str) -> bool:
         return os.path.exists(self.root / path)
 
-    def names(self, folder: str) -> list[str]:
+    def names(self, folder: str) -> Sequence[str]:
         try:
             return os.listdir(self.root / folder)
         except FileNotFoundError:
             return []
+
+    def list(self, prefix: str = "") -> Listing:
+        found: Listing = []
+        for folder, _, names in os.walk(self.root / prefix):
+            for name in names:
+                file = Path(folder, name)
+                try:
+                    there = file.stat()
+                except FileNotFoundError:
+                    continue  # deleted since its folder was read
+                found.append(
+                    Listed(file.relative_to(self.root).as_posix(), there.st_size, there.st_mtime_ns // 1_000_000)
+                )
+        return found
+
+    def delete(self, path: str) -> None:
+        with suppress(FileNotFoundError):
+            os.unlink(self.root / path)
 
     def _write(self, target: Path, data: bytes) -> None:
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
