@@ -2,27 +2,33 @@
 
 The rules, in one place:
 - a message id counts once: a second row with it is a replay and ignored;
-- a receipt counts if its message is open for that agent; the first in (log_version, seq) wins. Who subscribes to an
-  event is known for this state's own agents only: of anybody else, the first receipt for an event counts;
+- a receipt counts if its message is open for that agent; the first in (log_version, seq) wins. For an event, the first
+  receipt of each agent counts, whether or not the agent is known to subscribe;
 - a row with a handling_id is valid only if that receipt counts, and it stands in the receipt's own commit;
-- a claim counts once per grant.
+- a claim counts once per grant;
+- an agent subscribes from the moment one of its instances said so; what was published before is not for it;
+- an instance is live from `started` to `stopped` or `ended`; `renewed` and `ended` count only while it is, and `ended`
+  only if it names the newest renewal.
+
+Every process that folds the same log has the same state, so a state can be written down and loaded elsewhere.
 """
 
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
+from bus.conversations import Conversations
+from bus.ids import IdSet
 from schemas.envelope import EVERYONE, Message, is_user
 
-#: How many message ids are remembered.
-DEDUP_LIMIT = 1_000_000
-#: Conversations kept in memory; an older one is read from the table again.
-CONVERSATIONS = 20_000
+#: How many message ids are remembered at least.
+DEDUP_LIMIT = 2_000_000
+INSTANCE_CHANGED = "InstanceChanged"
+EXECUTION_CLAIMED = "ExecutionClaimed"
 
 OpenKey = tuple[str, str]  # (message_id, agent)
 
@@ -35,21 +41,47 @@ def claim_key(grant_id: str) -> str:
     return f"claim:{grant_id}"
 
 
+def lease_key(instance: str, number: int) -> str:
+    return f"lease:{instance}:{number}"
+
+
 def decision_key(message: Message) -> str | None:
     """What a row decides, or None: the unit of the log's compare-and-set."""
     if message.message_type == "receipt":
         return receipt_key(message.causation_id or "", message.from_agent)
-    if message.kind == "ExecutionClaimed" and message.message_type == "event":
-        return claim_key(grant_of(message))
+    if message.message_type == "event":
+        if message.kind == EXECUTION_CLAIMED:
+            return claim_key(grant_of(message))
+        if message.kind == INSTANCE_CHANGED:
+            said = _said(message)
+            if said.get("step") in ("renewed", "ended"):
+                return lease_key(str(said.get("instance")), _number(said))
     return None
 
 
+def is_binding(message: Message) -> bool:
+    """Whether the fold obeys this row: such a row must be signed by whom it names."""
+    return message.message_type == "receipt" or (
+        message.message_type == "event" and message.kind in (EXECUTION_CLAIMED, INSTANCE_CHANGED)
+    )
+
+
 def grant_of(message: Message) -> str:
-    try:
-        grant = json.loads(message.content).get("grant_id")
-    except (ValueError, AttributeError):
-        grant = None
+    grant = _said(message).get("grant_id")
     return grant if isinstance(grant, str) else f"malformed:{message.message_id}"
+
+
+def _said(message: Message) -> dict[str, Any]:
+    try:
+        content = json.loads(message.content)
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _number(said: Mapping[str, Any]) -> int:
+    number = said.get("number", 0)
+    return number if isinstance(number, int) else -1
 
 
 @dataclass
@@ -57,6 +89,7 @@ class State:
     """The open set and the decisions, as of `version`. `subscriptions` maps an agent to the event kinds it gets.
 
     `partial`: begun in the middle of the log, so that a message may be older than anything known here.
+    `leases`: the newest row of every live instance, by instance.
     """
 
     subscriptions: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -64,35 +97,46 @@ class State:
     version: int = -1
     open: dict[OpenKey, Message] = field(default_factory=dict)
     claims: dict[str, Message] = field(default_factory=dict)
+    leases: dict[str, Message] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        #: message id -> its kind if it was for whoever subscribes, else None
-        self._seen: OrderedDict[str, str | None] = OrderedDict()
-        self._receipted: OrderedDict[OpenKey, None] = OrderedDict()
-        self._conversations: OrderedDict[str, list[Message]] = OrderedDict()
-        self._evicted = False
+        self.subscriptions = dict(self.subscriptions)
+        self.seen = IdSet(DEDUP_LIMIT)
+        #: Events that were published, and `receipt_key`s of those that agents settled.
+        self.published = IdSet(DEDUP_LIMIT)
+        self.conversations = Conversations(DEDUP_LIMIT)
+        #: agent -> its part of `open`, in log order: rows are opened in that order.
+        self._waiting: dict[str, dict[str, Message]] = {}
 
     # --- decisions -------------------------------------------------------------------------------------------------
 
     def decided(self, message: Message) -> str | None:
         """The key this row would decide, if it's taken already; None: the row may be committed."""
         if message.message_type == "receipt":
-            key = (message.causation_id or "", message.from_agent)
-            if key not in self.open and not self._first_of_a_stranger(key):
-                return receipt_key(*key)
-        elif (key := decision_key(message)) is not None and grant_of(message) in self.claims:
-            return key
-        return None
+            return None if self._is_first_receipt(message) else decision_key(message)
+        if message.message_type != "event" or message.kind not in (EXECUTION_CLAIMED, INSTANCE_CHANGED):
+            return None
+        if message.kind == EXECUTION_CLAIMED:
+            return decision_key(message) if grant_of(message) in self.claims else None
+        return None if self._is_next_step(message) else decision_key(message)
 
-    def _first_of_a_stranger(self, key: OpenKey) -> bool:
-        """Whether this is the first receipt for an event, or for a row before our time, by an agent that is not ours."""
-        message_id, agent = key
-        if key in self._receipted:
+    def _is_first_receipt(self, receipt: Message) -> bool:
+        message_id, agent = receipt.causation_id or "", receipt.from_agent
+        if (message_id, agent) in self.open:
+            return True
+        if receipt_key(message_id, agent) in self.published:
             return False
-        if message_id not in self._seen:
-            return self.partial
-        kind = self._seen[message_id]
-        return kind is not None and kind not in self.subscriptions.get(agent, ())
+        return message_id in self.published or (self.partial and message_id not in self.seen)
+
+    def _is_next_step(self, message: Message) -> bool:
+        said = _said(message)
+        if said.get("step") not in ("renewed", "ended"):
+            return True
+        newest = self.leases.get(str(said.get("instance")))
+        if newest is None:
+            return False
+        known = _number(_said(newest))
+        return _number(said) == known if said["step"] == "ended" else _number(said) > known
 
     # --- the fold --------------------------------------------------------------------------------------------------
 
@@ -106,42 +150,70 @@ class State:
         return valid
 
     def _absorb(self, row: Message, counting: set[str]) -> bool:
-        self.version = max(self.version, row.log_version)
-        if row.message_id in self._seen:
-            return False
-        if self.decided(row) is not None:
-            return False
+        if row.log_version > self.version:
+            self.version = row.log_version
         if row.message_type == "receipt":
-            key = (row.causation_id or "", row.from_agent)
-            if self.open.pop(key, None) is None:
-                _bounded(self._receipted, key, None)
+            if not self._is_first_receipt(row) or not self.seen.add(row.message_id):
+                return False
+            self._settle(row)
             counting.add(row.handling_id or row.message_id)
-        elif row.handling_id is not None and row.handling_id not in counting:
+            return True
+        if (
+            (row.handling_id is not None and row.handling_id not in counting)
+            or self.decided(row) is not None
+            or not self.seen.add(row.message_id)
+        ):
             return False
-        if row.kind == "ExecutionClaimed" and row.message_type == "event":
-            self.claims[grant_of(row)] = row
-        self._remember(row)
+        if row.message_type == "event":
+            self._note(row)
+        self.conversations.add(row)
         for agent in self.addressees(row):
             self.open[(row.message_id, agent)] = row
+            self._waiting.setdefault(agent, {})[row.message_id] = row
+            self.conversations.opened(row.correlation_id)
         return True
+
+    def _settle(self, receipt: Message) -> None:
+        message_id, agent = receipt.causation_id or "", receipt.from_agent
+        message = self.open.pop((message_id, agent), None)
+        if message is not None:
+            del self._waiting[agent][message_id]
+            self.conversations.settled(message.correlation_id)
+            if message.to_agent != EVERYONE:
+                return
+        # For an event, or a message before our time, nothing but this remembers that it was settled.
+        self.published.add(receipt_key(message_id, agent))
+
+    def _note(self, row: Message) -> None:
+        """What an event means to the fold."""
+        if row.to_agent == EVERYONE:
+            self.published.add(row.message_id)
+        if row.kind == EXECUTION_CLAIMED:
+            self.claims[grant_of(row)] = row
+        elif row.kind == INSTANCE_CHANGED:
+            said = _said(row)
+            if said.get("agent") != row.from_agent or not isinstance(instance := said.get("instance"), str):
+                return
+            if said.get("step") in ("started", "renewed"):
+                self.leases[instance] = row
+            else:
+                self.leases.pop(instance, None)
+            if said.get("step") == "started" and isinstance(kinds := said.get("subscribes"), list):
+                self.subscribe(row.from_agent, map(str, kinds))
+
+    def subscribe(self, agent: str, kinds: Iterable[str]) -> None:
+        """From here on; a newer word replaces the older one."""
+        self.subscriptions = {**self.subscriptions, agent: frozenset(kinds)}
 
     def addressees(self, row: Message) -> list[str]:
         """The agents that owe a receipt for this row. People owe none."""
-        if row.message_type == "receipt" or is_user(row.to_agent):
-            return []
         if row.to_agent != EVERYONE:
-            return [row.to_agent] if row.to_agent else []
-        return [agent for agent, kinds in self.subscriptions.items() if row.kind in kinds]
-
-    def _remember(self, row: Message) -> None:
-        _bounded(self._seen, row.message_id, row.kind if row.to_agent == EVERYONE else None)
+            if row.message_type == "receipt" or not row.to_agent or is_user(row.to_agent):
+                return []
+            return [row.to_agent]
         if row.message_type == "receipt":
-            return
-        self._conversations.setdefault(row.correlation_id, []).append(row)
-        self._conversations.move_to_end(row.correlation_id)
-        while len(self._conversations) > CONVERSATIONS:
-            self._conversations.popitem(last=False)
-            self._evicted = True
+            return []
+        return [agent for agent, kinds in self.subscriptions.items() if row.kind in kinds]
 
     def load(self, rows: Iterable[Message]) -> None:
         """Fold a whole history, commit by commit."""
@@ -153,19 +225,21 @@ class State:
 
     def conversation(self, correlation_id: str) -> list[Message] | None:
         """Valid messages of a conversation in log order (no receipts); None when some may be unknown or forgotten."""
-        if self.partial:
-            return None
-        found = self._conversations.get(correlation_id)
-        if found is None:
-            return None if self._evicted else []
-        if self._evicted and found[0].causation_id is not None:
-            return None  # its beginning was forgotten
-        return list(found)
+        return None if self.partial else self.conversations.get(correlation_id)
 
     def open_for(self, agent: str) -> list[Message]:
         """What waits for an agent, in log order."""
-        waiting = list(self.open.items())  # one step, so that the bus's thread may go on folding
-        return sorted((m for (_, name), m in waiting if name == agent), key=lambda m: m.position)
+        return list(self._waiting.get(agent, {}).values())  # one step, so that the bus's thread may go on folding
+
+    def waiting(self) -> dict[str, int]:
+        """Agent -> how many messages wait for it."""
+        return {agent: len(rows) for agent, rows in list(self._waiting.items()) if rows}
+
+    def reopen(self, agent: str, row: Message) -> None:
+        """Put back what a written state holds as open, in log order."""
+        self.open[(row.message_id, agent)] = row
+        self._waiting.setdefault(agent, {})[row.message_id] = row
+        self.conversations.opened(row.correlation_id)
 
 
 def valid_rows(rows: Iterable[Message]) -> list[Message]:
@@ -175,9 +249,3 @@ def valid_rows(rows: Iterable[Message]) -> list[Message]:
     for _, commit in groupby(sorted(rows, key=lambda row: row.position), key=lambda row: row.log_version):
         valid.extend(state.absorb(commit))
     return valid
-
-
-def _bounded(remembered: OrderedDict[Any, Any], key: Any, value: Any) -> None:
-    remembered[key] = value
-    while len(remembered) > DEDUP_LIMIT:
-        remembered.popitem(last=False)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from bus.audit import AuditChain
 from bus.base import Feed
 from bus.client import TailraceClient
-from bus.fold import State
 from bus.home import Home
 from bus.keys import Keyring, Signer
 from bus.log.bus import LogBus
@@ -65,11 +64,9 @@ class System:
         table_id = table.check()
         signer = Signer.load(self.home.keys, [agent.name for agent in agents], table_id, self.settings.env)
         chain = AuditChain(f"{agents[0].host}-{uuid.uuid4().hex[:8]}")
-        subscriptions = {w.name: frozenset(p.kind() for p in w.subscribes) for w in workers}
         return LogBus(
             table,
             seal=SigningSeal(signer, chain),
-            state=State(subscriptions),
             linger_ms=self.settings.linger_ms,
             accept=self.accept(table_id),
         )

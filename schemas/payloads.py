@@ -285,14 +285,24 @@ class AuditRecorded(Payload):
 
 
 class InstanceChanged(Payload):
-    """An instance started or stopped: information, never authority."""
+    """An instance started, renewed its lease, stopped, or was ended by another that saw no renewal for its duration.
+
+    `duration_ms`: how long the lease holds without a renewal. `number`: 0 as it starts, then counts renewals; `ended`
+    names the newest it saw. `by`: who ended it. `subscribes`: event kinds its agent gets from here on. `busy`:
+    conversations under way at a renewal.
+    """
 
     agent: str
     instance: str
     host: str
     engine: str
-    step: Literal["started", "stopped"]
+    step: Literal["started", "renewed", "stopped", "ended"]
     kinds: list[str]
+    duration_ms: int = 0
+    number: int = 0
+    by: str | None = None
+    subscribes: list[str] = []
+    busy: list[str] = []
 
 
 KINDS: dict[str, type[Payload]] = {

@@ -35,7 +35,7 @@ AGENT_MESSAGES = TableSchema(
         Column("handling_id", "string", "The receipt this row was committed with, or null."),
         _DATE,
     ),
-    stats=("message_id", "correlation_id", "timestamp"),
+    stats=("message_id", "correlation_id", "timestamp", "log_version"),
 )
 
 #: The columns a signature covers, in this order.

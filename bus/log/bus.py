@@ -15,7 +15,7 @@ import structlog
 
 from bus.base import Arrival, Listener, tell
 from bus.errors import Closed, ContentTooLarge, LogError, Superseded
-from bus.fold import State, decision_key, valid_rows
+from bus.fold import State, decision_key, is_binding, valid_rows
 from bus.log import rows as codec
 from bus.log.seal import NoSeal, Seal
 from bus.log.table import DeltaLog
@@ -116,9 +116,14 @@ class LogBus:
     def conversation(self, correlation_id: str) -> list[Message]:
         with self._lock:
             known = self.state.conversation(correlation_id)
+            at = self.state.version
         if known is not None:
             return known
-        return [m for m in read_conversation(self.table, correlation_id) if m.message_type != "receipt"]
+        found = [m for m in read_conversation(self.table, correlation_id) if m.message_type != "receipt"]
+        with self._lock:
+            if not self.state.partial and self.state.version == at:
+                self.state.conversations.recall(correlation_id, [m for m in found if m.log_version <= at])
+        return found
 
     def catch_up(self) -> int:
         with self._lock:
@@ -173,8 +178,8 @@ class LogBus:
         self._head = self.state.version = version
 
     def _deciding(self, rows: list[Message]) -> list[Message]:
-        """Without the receipts and claims that are not signed by whom they name: to the fold they never were."""
-        return [row for row in rows if decision_key(row) is None or self._accept(row)]
+        """Without the binding rows that are not signed by whom they name: to the fold they never were."""
+        return [row for row in rows if not is_binding(row) or self._accept(row)]
 
     def _fold(self, version: int, messages: Sequence[Message], own: bool) -> None:
         valid = self.state.absorb(messages)
@@ -262,7 +267,7 @@ class LogBus:
         version = self._head + 1
         decided = [key for message in messages if (key := decision_key(message))]
         put = self.table.put(
-            version, codec.to_arrow(messages, version), decided=decided, stats=codec.row_stats(messages)
+            version, codec.to_arrow(messages, version), decided=decided, stats=codec.row_stats(messages, version)
         )
         if not put.won:
             return False

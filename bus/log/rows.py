@@ -97,8 +97,8 @@ def _quarantined(raw: dict[str, Any], position: dict[str, int], reason: str) -> 
     )
 
 
-def row_stats(messages: Sequence[Message]) -> dict[str, Any]:
-    """Min and max of the ids and the timestamp, so that readers can skip files."""
+def row_stats(messages: Sequence[Message], version: int) -> dict[str, Any]:
+    """Min and max of the ids, the timestamp and the version, so that readers can skip files."""
     ids = [message.message_id for message in messages]
     conversations = [message.correlation_id for message in messages]
     times = [message.timestamp for message in messages]
@@ -108,12 +108,13 @@ def row_stats(messages: Sequence[Message]) -> dict[str, Any]:
             "message_id": pick(ids),
             "correlation_id": pick(conversations),
             "timestamp": _iso(pick(times)),
+            "log_version": version,
         }
 
     return {
         "minValues": values(min),
         "maxValues": values(max),
-        "nullCount": {"message_id": 0, "correlation_id": 0, "timestamp": 0},
+        "nullCount": {"message_id": 0, "correlation_id": 0, "timestamp": 0, "log_version": 0},
     }
 
 

@@ -202,6 +202,7 @@ class Host:
                     engine=self._engine,
                     step=step,
                     kinds=sorted(instance.worker.kinds()),
+                    subscribes=sorted(kind.kind() for kind in instance.worker.subscribes),
                 ).model_dump_json(),
                 timestamp=now,
                 principal=f"agent:{instance.worker.name}",

@@ -118,13 +118,13 @@ def test_concurrent_appends_share_a_commit(tmp_path: Path) -> None:
 def test_a_conversation_that_was_forgotten_is_read_from_the_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The limit is a constant of the module: 20,000 conversations would take a minute to write.
-    monkeypatch.setattr("bus.fold.CONVERSATIONS", 2)
+    # The limit is a constant of the module: 10,000 conversations would take a minute to write.
+    monkeypatch.setattr("bus.conversations.CLOSED_KEPT", 2)
     log = make_log(tmp_path)
     bus = LogBus(open_log(tmp_path))
     for n in range(5):
-        done(bus.submit([message(f"root{n}", correlation_id=f"c{n}")]))
-    done(bus.submit([message("later", correlation_id="c0", causation_id="root0")]))
+        done(bus.submit([message(f"root{n}", correlation_id=f"c{n}", to_agent="user:eli")]))
+    done(bus.submit([message("later", correlation_id="c0", causation_id="root0", to_agent="user:eli")]))
     assert [m.message_id for m in bus.conversation("c0")] == ["root0", "later"]
     assert [m.message_id for m in bus.conversation("c4")] == ["root4"]
     assert bus.conversation("never") == []

@@ -1,0 +1,72 @@
+"""What conversations said, as far as memory goes: whole ones only, those that are still open first."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Sequence
+
+from bus.ids import IdSet
+from schemas.envelope import Message
+
+#: Conversations kept although nothing in them is open; older ones are read from the table again.
+CLOSED_KEPT = 10_000
+
+
+class Conversations:
+    """A conversation is kept whole, or not at all: who decides by it must not see only its end.
+
+    `begun` knows the ids of conversations that ever were, so that a new one is known to be new.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.begun = IdSet(limit)
+        self._rows: dict[str, list[Message]] = {}
+        self._open: Counter[str] = Counter()
+        self._closed: OrderedDict[str, None] = OrderedDict()
+
+    def add(self, row: Message) -> None:
+        rows = self._rows.get(row.correlation_id)
+        if rows is not None:
+            rows.append(row)
+        elif self.begun.add(row.correlation_id):
+            self._rows[row.correlation_id] = [row]
+        else:
+            return  # its beginning was forgotten
+        self._touch(row.correlation_id)
+
+    def opened(self, correlation_id: str) -> None:
+        """A message of it waits."""
+        self._open[correlation_id] += 1
+        self._closed.pop(correlation_id, None)
+
+    def settled(self, correlation_id: str) -> None:
+        """A message of it got its receipt."""
+        self._open[correlation_id] -= 1
+        if self._open[correlation_id] <= 0:
+            del self._open[correlation_id]
+            if correlation_id in self._rows:
+                self._touch(correlation_id)
+
+    def _touch(self, correlation_id: str) -> None:
+        if self._open.get(correlation_id):
+            return
+        self._closed[correlation_id] = None
+        self._closed.move_to_end(correlation_id)
+        while len(self._closed) > CLOSED_KEPT:
+            del self._rows[self._closed.popitem(last=False)[0]]
+
+    def get(self, correlation_id: str) -> list[Message] | None:
+        """All of it in log order, [] for one that never was, None for one that was forgotten."""
+        rows = self._rows.get(correlation_id)
+        if rows is not None:
+            return list(rows)
+        return None if correlation_id in self.begun else []
+
+    def recall(self, correlation_id: str, rows: Sequence[Message]) -> None:
+        """A forgotten one, read again from the table, as of now."""
+        self._rows[correlation_id] = list(rows)
+        self.begun.add(correlation_id)
+        self._touch(correlation_id)
+
+    def open_ones(self) -> Iterable[str]:
+        return list(self._open)
