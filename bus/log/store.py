@@ -34,6 +34,10 @@ class Store(Protocol):
         """True: the file is there with our bytes. False: somebody else's file is there."""
         ...
 
+    def replace(self, path: str, data: bytes) -> None:
+        """For the few names whose content changes: readers see the old file or the new one, whole."""
+        ...
+
     def get(self, path: str) -> bytes | None: ...
 
     def exists(self, path: str) -> bool: ...
@@ -85,6 +89,19 @@ class LocalStore:
             os.unlink(scratch)
         self._sync_folder(target.parent)
         return True
+
+    def replace(self, path: str, data: bytes) -> None:
+        target = self.root / path
+        self._make_folder(target.parent)
+        self._make_folder(self._scratch)
+        scratch = self._scratch / uuid.uuid4().hex
+        self._write(scratch, data)
+        try:
+            os.replace(scratch, target)
+        except OSError:
+            os.unlink(scratch)
+            raise
+        self._sync_folder(target.parent)
 
     def get(self, path: str) -> bytes | None:
         try:

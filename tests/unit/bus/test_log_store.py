@@ -31,3 +31,11 @@ def test_deleting_twice_is_deleting(store: LocalStore) -> None:
     store.delete("a")
     assert store.get("a") is None
     assert store.put_if_absent("a", b"2")
+
+
+def test_a_replaced_file_is_whole_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    for content in (b"first", b"second, and longer"):
+        store.replace("_delta_log/_last_checkpoint", content)
+        assert store.get("_delta_log/_last_checkpoint") == content
+    assert [one.path for one in store.list()] == ["_delta_log/_last_checkpoint"]
