@@ -4,25 +4,40 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from typing import TYPE_CHECKING
 
-import pyarrow as pa
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-#: type name -> (Arrow, Delta and Spark JSON, SQL). Timestamps are UTC microseconds, stored as INT64.
-TYPES: dict[str, tuple[pa.DataType, object, str]] = {
-    "string": (pa.string(), "string", "STRING"),
-    "long": (pa.int64(), "long", "BIGINT"),
-    "int": (pa.int32(), "integer", "INT"),
-    "double": (pa.float64(), "double", "DOUBLE"),
-    "boolean": (pa.bool_(), "boolean", "BOOLEAN"),
-    "date": (pa.date32(), "date", "DATE"),
-    "timestamp": (pa.timestamp("us", tz="UTC"), "timestamp", "TIMESTAMP"),
-    "strings": (
-        pa.list_(pa.string()),
-        {"type": "array", "elementType": "string", "containsNull": True},
-        "ARRAY<STRING>",
-    ),
+#: type name -> (Delta and Spark JSON, SQL). Timestamps are UTC microseconds, stored as INT64.
+TYPES: dict[str, tuple[object, str]] = {
+    "string": ("string", "STRING"),
+    "long": ("long", "BIGINT"),
+    "int": ("integer", "INT"),
+    "double": ("double", "DOUBLE"),
+    "boolean": ("boolean", "BOOLEAN"),
+    "date": ("date", "DATE"),
+    "timestamp": ("timestamp", "TIMESTAMP"),
+    "strings": ({"type": "array", "elementType": "string", "containsNull": True}, "ARRAY<STRING>"),
 }
+
+
+@cache
+def arrow_types() -> dict[str, pa.DataType]:
+    """The same names as Arrow types. Arrow takes a quarter of a second to load: not before a table is touched."""
+    import pyarrow as pa
+
+    return {
+        "string": pa.string(),
+        "long": pa.int64(),
+        "int": pa.int32(),
+        "double": pa.float64(),
+        "boolean": pa.bool_(),
+        "date": pa.date32(),
+        "timestamp": pa.timestamp("us", tz="UTC"),
+        "strings": pa.list_(pa.string()),
+    }
 
 
 @dataclass(frozen=True)
@@ -50,11 +65,15 @@ class TableSchema:
 
     @cached_property
     def arrow(self) -> pa.Schema:
-        return pa.schema([pa.field(c.name, TYPES[c.type][0], True) for c in self.columns])
+        import pyarrow as pa
+
+        return pa.schema([pa.field(c.name, arrow_types()[c.type], True) for c in self.columns])
 
     @cached_property
     def file_schema(self) -> pa.Schema:
         """What a data file holds: every column but the partition columns."""
+        import pyarrow as pa
+
         return pa.schema([field for field in self.arrow if field.name not in self.partition_by])
 
     @cached_property
@@ -62,14 +81,14 @@ class TableSchema:
         """Delta's schemaString, which is also Spark's `StructType.fromJson` text."""
         fields = [
             # Nullable everywhere: a NOT NULL column is a writer feature that would only bind Spark.
-            {"name": c.name, "type": TYPES[c.type][1], "nullable": True, "metadata": {"comment": c.comment}}
+            {"name": c.name, "type": TYPES[c.type][0], "nullable": True, "metadata": {"comment": c.comment}}
             for c in self.columns
         ]
         return json.dumps({"type": "struct", "fields": fields})
 
     @cached_property
     def spark_ddl(self) -> str:
-        return ", ".join(f"{c.name} {TYPES[c.type][2]}" for c in self.columns)
+        return ", ".join(f"{c.name} {TYPES[c.type][1]}" for c in self.columns)
 
     def sql_ddl(self, qualified_name: str) -> str:
         """CREATE TABLE for Unity Catalog, with comments."""
@@ -77,7 +96,7 @@ class TableSchema:
         def quoted(text: str) -> str:
             return "'" + text.replace("'", "''") + "'"
 
-        lines = ",\n".join(f"  {c.name} {TYPES[c.type][2]} COMMENT {quoted(c.comment)}" for c in self.columns)
+        lines = ",\n".join(f"  {c.name} {TYPES[c.type][1]} COMMENT {quoted(c.comment)}" for c in self.columns)
         partitions = f"\nPARTITIONED BY ({', '.join(self.partition_by)})" if self.partition_by else ""
         return (
             f"CREATE TABLE IF NOT EXISTS {qualified_name} (\n{lines}\n) USING DELTA{partitions}\n"
