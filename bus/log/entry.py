@@ -12,6 +12,8 @@ from bus.errors import ForeignLog
 from schemas.columns import TableSchema
 
 ENGINE = "tailrace/0.1"
+#: Tag of a file: the versions whose rows it holds.
+SPAN = "tailrace.versions"
 
 #: Readers open such a table with protocol 1. `tailraceLog` is a writer feature nobody else has: every other writer refuses.
 PROTOCOL = {
@@ -36,6 +38,23 @@ class Added:
     size: int
     rows: int
     stats: Mapping[str, Any]
+    modified_ms: int = 0
+    #: First and last version whose rows it holds. None: not known; the entry that added it would say.
+    span: tuple[int, int] | None = None
+
+    @property
+    def file(self) -> str:
+        return unquote(self.path)
+
+
+@dataclass(frozen=True)
+class Removed:
+    """A data file that left the table: by compaction, or because its day was archived. The file itself may stay a while."""
+
+    path: str
+    partition: Mapping[str, str | None]
+    size: int
+    removed_ms: int
 
     @property
     def file(self) -> str:
@@ -44,13 +63,18 @@ class Added:
 
 @dataclass(frozen=True)
 class Entry:
-    """One commit. `commit_id` says whose it is; `txns` are appId -> version; `decided` lists receipts and claims."""
+    """One commit. `commit_id` says whose it is; `txns` are appId -> version; `decided` lists receipts and claims.
+
+    `added` are files with new rows. `compacted` are files with rows that other files held before, which `removed` lists.
+    """
 
     version: int
     commit_id: str | None
     added: tuple[Added, ...]
     txns: Mapping[str, int]
     decided: Sequence[str]
+    compacted: tuple[Added, ...] = ()
+    removed: tuple[Removed, ...] = ()
 
 
 def creation(schema: TableSchema, table_id: str, now_ms: int, commit_id: str) -> bytes:
@@ -82,20 +106,42 @@ def append(
     """An append's entry. commitInfo comes first, as the protocol recommends."""
     actions: list[dict[str, Any]] = [{"commitInfo": _info(now_ms, "WRITE", commit_id, decided)}]
     actions += [{"txn": {"appId": app, "version": version, "lastUpdated": now_ms}} for app, version in txns.items()]
+    actions += [{"add": add_action(one, now_ms, data_change=True)} for one in added]
+    return _lines(*actions)
+
+
+def rearrangement(
+    operation: str, removed: Sequence[Added], added: Sequence[Added], now_ms: int, commit_id: str, rows_leave: bool
+) -> bytes:
+    """An entry of upkeep: files go, files come. `rows_leave`: the table loses rows; else it is the same rows elsewhere."""
+    actions: list[dict[str, Any]] = [{"commitInfo": _info(now_ms, operation, commit_id, ())}]
     actions += [
         {
-            "add": {
+            "remove": {
                 "path": one.path,
+                "deletionTimestamp": now_ms,
+                "dataChange": rows_leave,
+                "extendedFileMetadata": True,
                 "partitionValues": one.partition,
                 "size": one.size,
-                "modificationTime": now_ms,
-                "dataChange": True,
-                "stats": json.dumps(one.stats, separators=(",", ":")),
             }
         }
-        for one in added
+        for one in removed
     ]
+    actions += [{"add": add_action(one, now_ms, data_change=False)} for one in added]
     return _lines(*actions)
+
+
+def add_action(one: Added, now_ms: int, data_change: bool) -> dict[str, Any]:
+    body = {
+        "path": one.path,
+        "partitionValues": one.partition,
+        "size": one.size,
+        "modificationTime": now_ms,
+        "dataChange": data_change,
+        "stats": json.dumps(one.stats, separators=(",", ":")),
+    }
+    return body if one.span is None else body | {"tags": {SPAN: f"{one.span[0]}-{one.span[1]}"}}
 
 
 def parse(version: int, data: bytes) -> Entry:
@@ -103,22 +149,41 @@ def parse(version: int, data: bytes) -> Entry:
     commit_id: str | None = None
     decided: Sequence[str] = ()
     added: list[Added] = []
+    compacted: list[Added] = []
+    removed: list[Removed] = []
     txns: dict[str, int] = {}
     for action in _actions(version, data):
         if info := action.get("commitInfo"):
             ours = info.get("tailrace") or {}
             commit_id, decided = ours.get("commitId"), ours.get("decided") or ()
         elif add := action.get("add"):
-            if not add.get("dataChange", True):
-                continue  # compaction: the rows were seen where they were first written
-            stats = json.loads(add.get("stats") or "{}")
-            partition = add.get("partitionValues") or {}
-            added.append(Added(add["path"], partition, add.get("size", 0), stats.get("numRecords", -1), stats))
+            # Without a change of data it is compaction: the rows were seen where they were first written.
+            (added if add.get("dataChange", True) else compacted).append(added_file(add))
+        elif remove := action.get("remove"):
+            partition = remove.get("partitionValues") or {}
+            removed.append(
+                Removed(remove["path"], partition, remove.get("size") or 0, remove.get("deletionTimestamp") or 0)
+            )
         elif txn := action.get("txn"):
             txns[txn["appId"]] = txn["version"]
         elif "protocol" in action and version > 0:
             check_protocol(action["protocol"])
-    return Entry(version, commit_id, tuple(added), txns, decided)
+    return Entry(version, commit_id, tuple(added), txns, decided, tuple(compacted), tuple(removed))
+
+
+def added_file(add: Mapping[str, Any]) -> Added:
+    """An `add` action, of an entry or of a checkpoint."""
+    stats = json.loads(add.get("stats") or "{}")
+    first, _, last = ((add.get("tags") or {}).get(SPAN) or "").partition("-")
+    return Added(
+        add["path"],
+        add.get("partitionValues") or {},
+        add.get("size", 0),
+        stats.get("numRecords", -1),
+        stats,
+        add.get("modificationTime") or 0,
+        (int(first), int(last)) if last else None,
+    )
 
 
 def definition(version: int, data: bytes) -> dict[str, Any]:
@@ -137,8 +202,8 @@ def _actions(version: int, data: bytes) -> list[dict[str, Any]]:
         raise ForeignLog(f"log entry {version} is not JSON lines ({error}); restore it from a backup") from error
     if not actions or not all(isinstance(body, dict) for one in actions for body in _bodies(one)):
         raise ForeignLog(f"log entry {version} holds no actions; restore it from a backup")
-    if any("path" not in one["add"] for one in actions if "add" in one):
-        raise ForeignLog(f"log entry {version} adds a file without a path; restore it from a backup")
+    if any("path" not in one[verb] for one in actions for verb in ("add", "remove") if verb in one):
+        raise ForeignLog(f"log entry {version} names a file without a path; restore it from a backup")
     return actions
 
 
