@@ -18,11 +18,15 @@ from schemas.envelope import EVERYONE, Message
 from schemas.payloads import InstanceChanged
 from workers.runtime.base import Worker
 from workers.runtime.clock import Clock, micros
+from workers.runtime.commits import Commits
 from workers.runtime.inbox import Inbox
 from workers.runtime.middleware import Middleware
 from workers.runtime.runner import Runner
 
 log = structlog.get_logger(__name__)
+
+#: Messages a host may have handled whose receipts are not in the log yet.
+UNCOMMITTED = 1_000
 
 
 @dataclass
@@ -64,6 +68,10 @@ class Host:
         self._feed = feed
         self._clock = clock
         self._engine = engine
+        self._commits = Commits(bus)
+        #: Handled, and not yet in the log: a handler's slot is free meanwhile, so that commits can be shared by many.
+        self._uncommitted = asyncio.Semaphore(UNCOMMITTED)
+        self._committing: set[asyncio.Task[None]] = set()
         self._where = f"{socket.gethostname()}:{os.getpid()}"
         self._loop: asyncio.AbstractEventLoop | None = None
         self._delayed: dict[tuple[str, str], asyncio.Task[None]] = {}
@@ -74,7 +82,7 @@ class Host:
         self.instances: dict[str, Instance] = {}
         for worker in workers:
             name = f"{worker.name}-{uuid.uuid4().hex[:8]}"
-            runner = Runner(worker, name, bus, trust, clock, middlewares)
+            runner = Runner(worker, name, bus, trust, clock, middlewares, self._commits)
             inbox = Inbox() if inbox_capacity is None else Inbox(inbox_capacity)
             self.instances[worker.name] = Instance(worker, runner, inbox, name)
 
@@ -106,9 +114,10 @@ class Host:
                 await asyncio.gather(*(instance.inbox.settled() for instance in self.instances.values()))
         except TimeoutError:
             log.warning("host.drain_timeout", patience_s=patience_s)
-        for task in idle:
+        under_way = [*idle, *self._committing]
+        for task in under_way:
             task.cancel()
-        await asyncio.gather(*idle, *delayed, return_exceptions=True)
+        await asyncio.gather(*under_way, *delayed, return_exceptions=True)
         if self.lost is None or not self.lost.done():
             await self._register("stopped")
         for instance in self.instances.values():
@@ -165,25 +174,30 @@ class Host:
     async def _work(self, instance: Instance) -> None:
         while True:
             message = await instance.inbox.get()
-            try:
-                while (message.message_id, instance.worker.name) in self._bus.state.open:
-                    try:
-                        await instance.runner.run(message)
-                        break
-                    except Exception:
-                        # The bus itself said no (a full disk, a closed log). The message stays open, and first in its
-                        # conversation: it is tried again until the bus takes it, or the host stops.
-                        log.exception("host.commit_failed", message=message.message_id)
-                        self.failed.set()
-                        await self._clock.sleep(1.0)
-            finally:
+            if (message.message_id, instance.worker.name) not in self._bus.state.open:
                 instance.inbox.done(message)
-            self._refill(instance)
+                continue
+            rows = await instance.runner.handle(message)
+            await self._uncommitted.acquire()
+            task = asyncio.create_task(self._commit(instance, message, rows))
+            self._committing.add(task)
+            task.add_done_callback(self._committing.discard)
 
-    def _refill(self, instance: Instance) -> None:
-        if instance.inbox.overflowed and instance.inbox.has_room:
-            instance.inbox.overflowed = False
-            self._accept(self._bus.state.open_for(instance.worker.name))
+    async def _commit(self, instance: Instance, message: Message, rows: Sequence[Message]) -> None:
+        try:
+            while (message.message_id, instance.worker.name) in self._bus.state.open:
+                try:
+                    await instance.runner.commit(rows)
+                    break
+                except Exception:
+                    # The bus itself said no (a full disk, a closed log). The message stays open, and first in its
+                    # conversation: it is tried again until the bus takes it, or the host stops.
+                    log.exception("host.commit_failed", message=message.message_id)
+                    self.failed.set()
+                    await self._clock.sleep(1.0)
+        finally:
+            self._uncommitted.release()
+            instance.inbox.done(message)
 
     async def _register(self, step: str) -> None:
         now = micros(self._clock.now())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 import uuid
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from schemas.envelope import MALFORMED, Message
 from schemas.payloads import Failed, Payload, Receipt, Refused
 from workers.runtime.base import Context, Outgoing, Received, Worker, audit
 from workers.runtime.clock import Clock, micros
+from workers.runtime.commits import Commits
 from workers.runtime.middleware import Handler, Middleware, stack
 
 #: Name space of message ids derived from their cause.
@@ -35,11 +35,19 @@ class Runner:
     """Handles messages for one instance of one worker."""
 
     def __init__(
-        self, worker: Worker, instance: str, bus: Bus, trust: Trust, clock: Clock, middlewares: Sequence[Middleware]
+        self,
+        worker: Worker,
+        instance: str,
+        bus: Bus,
+        trust: Trust,
+        clock: Clock,
+        middlewares: Sequence[Middleware],
+        commits: Commits | None = None,
     ) -> None:
         self.worker = worker
         self.instance = instance
         self._bus = bus
+        self._commits = commits or Commits(bus)
         self._trust = trust
         self._clock = clock
         self._kinds = worker.kinds()
@@ -47,13 +55,20 @@ class Runner:
 
     async def run(self, message: Message) -> None:
         """Handle one message to its receipt. Raises only what the bus raises."""
-        with structlog.contextvars.bound_contextvars(
-            worker=self.worker.name, message=message.message_id, correlation=message.correlation_id
-        ):
-            await self._run(message)
+        await self.commit(await self.handle(message))
 
-    async def _run(self, message: Message) -> None:
-        log = structlog.get_logger(__name__)
+    async def commit(self, rows: Sequence[Message]) -> None:
+        """Receipt and outputs in one commit. Superseded: another instance was faster; ours are dropped."""
+        try:
+            await self._commits.commit(rows)
+        except Superseded as error:
+            structlog.get_logger(__name__).info("handling.superseded", key=error.key)
+
+    async def handle(self, message: Message) -> list[Message]:
+        """The receipt of this message and what goes with it, to be committed. Raises nothing but a cancellation."""
+        log = structlog.get_logger(__name__).bind(
+            worker=self.worker.name, message=message.message_id, correlation=message.correlation_id
+        )
         started = time.perf_counter()
         conversation: list[Message] = []
         try:
@@ -72,7 +87,7 @@ class Runner:
             outputs = self._aftermath(message, "message.dead", "worker.failed", reason)
             log.error("message.dead", reason=reason, exc_info=not isinstance(error, TimeoutError))
         elapsed = round((time.perf_counter() - started) * 1000, 2)
-        await self._settle(message, receipt.model_copy(update={"handled_ms": elapsed}), outputs, conversation)
+        return self._settled(message, receipt.model_copy(update={"handled_ms": elapsed}), outputs, conversation)
 
     # --- before ------------------------------------------------------------------------------------------------------
 
@@ -108,7 +123,7 @@ class Runner:
         async def commit(outputs: Sequence[Outgoing]) -> bool:
             rows = [self._row(message, out, f"mid:{uuid.uuid4().hex}", None, conversation) for out in outputs]
             try:
-                await asyncio.wrap_future(self._bus.submit(rows))
+                await self._commits.commit(rows)
             except Superseded:
                 return False
             return True
@@ -133,18 +148,14 @@ class Runner:
             outputs.append(Outgoing(message.from_agent, answer(rule=rule, reason=reason), "response"))
         return outputs
 
-    async def _settle(
+    def _settled(
         self, message: Message, receipt: Receipt, outputs: Sequence[Outgoing], conversation: Sequence[Message]
-    ) -> None:
-        """Receipt and outputs in one commit, the receipt first. Superseded: another instance was faster; ours are dropped."""
+    ) -> list[Message]:
+        """The receipt first, then the outputs."""
         handling = uuid.uuid4().hex
         conversation = conversation or self._bus.conversation(message.correlation_id) or [message]
         rows = [self._receipt(message, receipt, handling, conversation[0].principal)]
-        rows += [self._row(message, out, str(place), handling, conversation) for place, out in enumerate(outputs)]
-        try:
-            await asyncio.wrap_future(self._bus.submit(rows))
-        except Superseded as error:
-            structlog.get_logger(__name__).info("handling.superseded", key=error.key)
+        return rows + [self._row(message, out, str(place), handling, conversation) for place, out in enumerate(outputs)]
 
     def _receipt(self, message: Message, receipt: Receipt, handling: str, principal: str | None) -> Message:
         return Message(
