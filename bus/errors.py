@@ -3,12 +3,17 @@
 BusError
 ├── LogError            the table is not what a log must be
 │   ├── LogMissing      no table there
-│   └── ForeignLog      a protocol or metadata this writer does not write
+│   ├── ForeignLog      a protocol or metadata this writer does not write
+│   └── UnfitStore      a place that cannot put a file if absent
+├── StoreUnavailable    a place that does not answer, or not as it must (also an OSError)
 ├── Superseded          a commit was dropped because its decision was lost
 ├── ContentTooLarge     a message over 1 MiB
 ├── Untrusted           a signature, key or principal does not hold
 ├── MissingKey          a private key that cannot be read
 ├── TimedOut            no answer in time
+├── Busy                an agent asked its producers to slow down, and it lasted too long
+├── IdTaken             a producer's own message id already names another message
+├── Unexpected          an answer of another kind than the one asked for
 └── Closed              the bus was closed
 """
 
@@ -29,6 +34,14 @@ class LogMissing(LogError):
 
 class ForeignLog(LogError):
     """The table has a protocol or metadata this writer does not write; it is left untouched."""
+
+
+class UnfitStore(LogError):
+    """A place that cannot hold a log, because two writers could both believe to have won. Remedy: another place."""
+
+
+class StoreUnavailable(BusError, OSError):
+    """The object store did not answer in time, or refused us. What was being appended may or may not be in the log."""
 
 
 class Superseded(BusError):
@@ -58,6 +71,22 @@ class MissingKey(BusError):
 
 class TimedOut(BusError):
     """No answer in time. The request stays in the log and is answered when its agent runs: `tailrace wait`."""
+
+
+class Busy(BusError):
+    """An agent has more waiting than it can work off; nothing was sent. Advice, never a limit: `when_busy="ignore"` sends."""
+
+
+class IdTaken(BusError):
+    """Another message has this id already; nothing was sent. Remedy: an id that names this one message only."""
+
+
+class Unexpected(BusError):
+    """An answer of another kind than the one asked for, often Failed or Refused; `message` is that answer."""
+
+    def __init__(self, text: str, message: object = None) -> None:
+        self.message = message
+        super().__init__(text)
 
 
 class Closed(BusError):

@@ -228,9 +228,8 @@ def _projections(valid: Sequence[Message], open_log: Any, report: AuditReport) -
 
 def _projected(table: DeltaLog, app_id: str) -> tuple[Iterable[dict[str, Any]], int]:
     import pyarrow as pa
-    from deltalake import DeltaTable
 
-    opened = DeltaTable(str(table.path))
+    opened = table.open()
     version = opened.transaction_version(app_id)
     found = opened.to_pyarrow_table(columns=table.schema.file_schema.names)
     for index, name in enumerate(found.column_names):

@@ -75,7 +75,7 @@ class LogBus:
         self._closed = False
         self._stopping = threading.Event()
         self.on_failure: Callable[[BaseException], None] = lambda _: None
-        self._waiter = Waiter(table.path / "_delta_log")
+        self._waiter = Waiter(table.store)
         self._head = table.head() if follow_only else self._load()
         self._writer = threading.Thread(target=self._write_loop, name="bus-writer", daemon=True)
         self._tailer = threading.Thread(target=self._tail_loop, name="bus-tail", daemon=True)
@@ -114,9 +114,9 @@ class LogBus:
         return leave
 
     def conversation(self, correlation_id: str) -> list[Message]:
-        with self._lock:
-            known = self.state.conversation(correlation_id)
-            at = self.state.version
+        # Without the lock: a commit under way holds it for milliseconds, and one look at a dictionary needs none.
+        at = self.state.version
+        known = self.state.conversation(correlation_id)
         if known is not None:
             return known
         found = [m for m in read_conversation(self.table, correlation_id) if m.message_type != "receipt"]
@@ -195,10 +195,10 @@ class LogBus:
                         if not self._stopping.is_set():
                             self.catch_up()
             except OSError as error:
-                log.warning("bus.tail_interrupted", table=str(self.table.path), error=str(error))
+                log.warning("bus.tail_interrupted", table=self.table.uri, error=str(error))
                 self._stopping.wait(RETRY_AFTER)
             except Exception as error:
-                log.exception("bus.tail_failed", table=str(self.table.path))
+                log.exception("bus.tail_failed", table=self.table.uri)
                 self.on_failure(error)
                 return
 

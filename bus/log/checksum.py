@@ -51,15 +51,14 @@ class Checksums:
                 self._wanted.clear()
                 self._follow()
         except Exception:
-            log.exception("checksums.stopped", table=str(self._table.path))
+            log.exception("checksums.stopped", table=self._table.uri)
 
     def _load(self) -> None:
         """The counts once, from an ordinary reader's snapshot."""
         import pyarrow as pa
         import pyarrow.compute as pc
-        from deltalake import DeltaTable
 
-        opened = DeltaTable(str(self._table.path))
+        opened = self._table.open()
         sizes = pa.table(opened.get_add_actions(flatten=True)).column("size_bytes")
         self._version, self._files = opened.version(), len(sizes)
         self._bytes = pc.sum(sizes).as_py() or 0

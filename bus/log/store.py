@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from collections.abc import Sequence
@@ -10,7 +11,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from bus.errors import UnfitStore
+
 Durability = Literal["os", "disk"]
+#: Where a table lives: a folder, or the URL of a place in an object store.
+Location = Path | str
+
+
+def within(location: Location, name: str) -> Location:
+    """A place below another."""
+    return location / name if isinstance(location, Path) else f"{location.rstrip('/')}/{name}"
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds between looks for something new: the shortest while it is busy, growing to the longest while it is not."""
+
+    busy: float
+    idle: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.busy <= self.idle:
+            raise ValueError(f"a pace goes from short to long, not from {self.busy} s to {self.idle} s")
+
+
+#: What link(2) says where there are no hard links.
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +54,19 @@ Listing = list[Listed]
 class Store(Protocol):
     """What the log asks of the place where it lives. Paths are relative to the table."""
 
+    #: How any Delta reader names this place.
+    uri: str
+    #: How often to look for something new, where nothing tells us.
+    pace: Pace
+    #: The folder whose changes the system tells us of; None where only looking helps.
+    watched: Path | None
+    #: Whether a listing costs no more than asking for one file.
+    lists_at_once: bool
+
+    def check(self) -> None:
+        """Raises UnfitStore when this place does not keep the promise of `put_if_absent`."""
+        ...
+
     def put(self, path: str, data: bytes) -> None: ...
 
     def put_if_absent(self, path: str, data: bytes) -> bool:
@@ -42,7 +81,9 @@ class Store(Protocol):
 
     def exists(self, path: str) -> bool: ...
 
-    def names(self, folder: str) -> Sequence[str]: ...
+    def names(self, folder: str, after: str = "") -> Sequence[str]:
+        """Of the files in a folder, in no order; only those above `after`."""
+        ...
 
     def list(self, prefix: str = "") -> Listing:
         """Every file below the folder `prefix`, at any depth, in no order; a listing is no snapshot."""
@@ -60,12 +101,20 @@ class LocalStore:
     is acknowledged, so it survives the loss of power as well.
     """
 
+    pace = Pace(busy=0.001, idle=0.02)
+    lists_at_once = False
+
     def __init__(self, root: Path, durability: Durability = "os") -> None:
         self.root = root
+        self.uri = str(root)
+        self.watched: Path | None = root / "_delta_log"
         self.durability = durability
         # Hidden from every Delta reader (leading underscore), on the same file system, so that link(2) works.
         self._scratch = root / "_tailrace" / "tmp"
         self._known_folders: set[Path] = set()
+
+    def check(self) -> None:
+        """Nothing to try: where link(2) is missing, the first entry cannot be written at all."""
 
     def put(self, path: str, data: bytes) -> None:
         """For names that nobody else uses (data files with a random name): no link needed."""
@@ -85,6 +134,13 @@ class LocalStore:
             os.link(scratch, target)
         except FileExistsError:
             return False
+        except OSError as error:
+            if error.errno in _NO_LINKS:
+                raise UnfitStore(
+                    f"the file system of {self.root} has no hard links, and so no way to put a file if absent; "
+                    "use another file system, or an object store"
+                ) from error
+            raise
         finally:
             os.unlink(scratch)
         self._sync_folder(target.parent)
@@ -112,9 +168,10 @@ class LocalStore:
     def exists(self, path: str) -> bool:
         return os.path.exists(self.root / path)
 
-    def names(self, folder: str) -> Sequence[str]:
+    def names(self, folder: str, after: str = "") -> Sequence[str]:
         try:
-            return os.listdir(self.root / folder)
+            found = os.listdir(self.root / folder)
+            return [name for name in found if name > after] if after else found
         except FileNotFoundError:
             return []
 

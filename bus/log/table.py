@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bus.errors import ForeignLog, LogMissing
+from bus.errors import ForeignLog, LogMissing, UnfitStore
 from bus.log import entry as entries
 from bus.log.entry import Added, Entry, entry_path
-from bus.log.store import Durability, LocalStore
+from bus.log.object_store import open_store
+from bus.log.store import Durability, Location, Store
 from schemas.columns import TableSchema
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 Now = Callable[[], datetime]
 
 
+#: Requests under way at once, where a log is read over a network.
+_REQUESTS = 16
 _DEFINING = ("protocol", "metaData")
 
 
@@ -43,11 +47,25 @@ class Put:
 class DeltaLog:
     """One table. Not tied to messages: projections and knowledge are logs as well. Safe for several threads."""
 
-    def __init__(self, path: Path, schema: TableSchema, durability: Durability = "os", now: Now = utc_now) -> None:
-        self.path = path
+    def __init__(
+        self, location: Location | Store, schema: TableSchema, durability: Durability = "os", now: Now = utc_now
+    ) -> None:
+        """`location`: a folder, the URL of a place in an object store, or a store that was opened already."""
         self.schema = schema
         self.now = now
-        self.store = LocalStore(path, durability)
+        self.store: Store = open_store(location, durability) if isinstance(location, (Path, str)) else location
+
+    @property
+    def uri(self) -> str:
+        """How any Delta reader names this table."""
+        return self.store.uri
+
+    @property
+    def path(self) -> Path:
+        """The folder of the table. Only for what needs a file system; everything else goes through `store` and `open`."""
+        if "://" in self.store.uri:
+            raise UnfitStore(f"this needs a table in a folder, and {self.store.uri} is in an object store")
+        return Path(self.store.uri)
 
     # --- opening ---------------------------------------------------------------------------------------------------
 
@@ -56,6 +74,7 @@ class DeltaLog:
         if self.store.exists(entry_path(0)) or self.checkpoint_version() is not None:
             self.check()
             return
+        self.store.check()
         data = entries.creation(self.schema, str(uuid.uuid4()), self._now_ms(), uuid.uuid4().hex)
         self.store.put_if_absent(entry_path(0), data)
         self.check()
@@ -66,25 +85,46 @@ class DeltaLog:
         entries.check_protocol(protocol)
         columns = [field["name"] for field in json.loads(metadata["schemaString"])["fields"]]
         if columns != self.schema.arrow.names:
-            raise ForeignLog(f"{self.path} has columns {columns}, not those of {self.schema.name}; nothing was written")
+            raise ForeignLog(f"{self.uri} has columns {columns}, not those of {self.schema.name}; nothing was written")
         return str(metadata["id"])
 
     def definition(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-        """Protocol and metadata, as the log has them. Raises LogMissing."""
-        """Protocol and metadata as they are now: a later entry may have changed what the first one said."""
+        """Protocol and metadata as they are now: a later entry may have changed what the first one said.
+
+        Raises LogMissing.
+        """
         found: dict[str, Any] = {}
         checkpoint = self.checkpoint_version()
         if checkpoint is not None:
-            file = self.path / "_delta_log" / f"{checkpoint:020d}.checkpoint.parquet"
-            for action in pq.read_table(file, columns=["protocol", "metaData"]).to_pylist():
+            data = self.store.get(f"_delta_log/{checkpoint:020d}.checkpoint.parquet")
+            if data is None:
+                raise ForeignLog(f"{self.uri} has lost its checkpoint {checkpoint}; restore it from a backup")
+            for action in pq.read_table(pa.BufferReader(data), columns=["protocol", "metaData"]).to_pylist():
                 found |= {key: action[key] for key in _DEFINING if action.get(key)}
-        version = 0 if checkpoint is None else checkpoint + 1
-        while (data := self.store.get(entry_path(version))) is not None:
+        for version, data in self._entries_after(-1 if checkpoint is None else checkpoint):
             found |= entries.definition(version, data)
-            version += 1
         if not all(key in found for key in _DEFINING):
-            raise LogMissing(f"no log at {self.path}: run `tailrace init`")
+            raise LogMissing(f"no log at {self.uri}: run `tailrace init`")
         return found["protocol"], found["metaData"]
+
+    def _entries_after(self, version: int) -> Iterator[tuple[int, bytes]]:
+        """Entries as bytes, without a gap; many at a time where each is a request, so that a long log is not a long wait."""
+        if not self.store.lists_at_once:
+            while (data := self.store.get(entry_path(version + 1))) is not None:
+                version += 1
+                yield version, data
+            return
+        with ThreadPoolExecutor(_REQUESTS, thread_name_prefix="log-entries") as pool:
+            wanted = range(version + 1, self._newest_listed(version) + 1)
+            for number, data in zip(wanted, pool.map(self.store.get, map(entry_path, wanted)), strict=True):
+                if data is None:
+                    return
+                yield number, data
+
+    def _newest_listed(self, above: int) -> int:
+        """The newest version that a listing shows; `above` when it shows none."""
+        names = self.store.names("_delta_log", f"{above:020d}.json" if above >= 0 else "")
+        return max([above, *(int(name[:20]) for name in names if name.endswith(".json") and name[:20].isdigit())])
 
     # --- versions --------------------------------------------------------------------------------------------------
 
@@ -92,18 +132,19 @@ class DeltaLog:
         return self.store.exists(entry_path(version))
 
     def head(self, known: int = -1) -> int:
-        """The newest version. From `known`, by doubling steps and bisection; a listing only when that finds nothing."""
-        if known < 0 or not self.exists(known):
-            names = self.store.names("_delta_log")
-            versions = [int(name[:20]) for name in names if name.endswith(".json") and name[:20].isdigit()]
-            known = max([*versions, -1])
+        """The newest version: by a listing where that is one request, else from `known` by doubling steps and bisection."""
+        by_listing = self.store.lists_at_once
+        if not by_listing and (known < 0 or not self.exists(known)):
+            known = self._newest_listed(-1)
         # Below the checkpoint may be gaps, and entries that a writer who slept put into one.
         checkpoint = self.checkpoint_version()
         known = max(known, -1 if checkpoint is None else checkpoint)
+        if by_listing:
+            known = self._newest_listed(known)
         if known < 0:
-            raise LogMissing(f"no log at {self.path}: run `tailrace init`")
-        step = 1
-        while self.exists(known + step):
+            raise LogMissing(f"no log at {self.uri}: run `tailrace init`")
+        step = 0 if by_listing else 1
+        while step and self.exists(known + step):
             known += step
             step *= 2
         while step > 1:
@@ -161,7 +202,7 @@ class DeltaLog:
         checkpoint = self.checkpoint_version()
         if checkpoint is None or checkpoint < version:
             return True
-        table = self._opened()
+        table = self.open()
         reached = {app: table.transaction_version(app) for app in txns}
         if any(found is None or found < txns[app] for app, found in reached.items()):
             return False
@@ -185,12 +226,12 @@ class DeltaLog:
     def _read_file(self, added: Added) -> pa.Table:
         data = self.store.get(added.file)
         if data is None:
-            raise ForeignLog(f"{self.path} has lost the data file {added.file}; restore it from a backup")
+            raise ForeignLog(f"{self.uri} has lost the data file {added.file}; restore it from a backup")
         try:
             return self._completed(pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False), added)
         except pa.ArrowException as error:
             raise ForeignLog(
-                f"{self.path}: the data file {added.file} is not what this table holds ({error}); restore it from a backup"
+                f"{self.uri}: the data file {added.file} is not what this table holds ({error}); restore it from a backup"
             ) from error
 
     def _completed(self, table: pa.Table, added: Added) -> pa.Table:
@@ -208,10 +249,11 @@ class DeltaLog:
 
     def scan(self, columns: Sequence[str] | None = None, filters: Any = None) -> tuple[pa.Table, int]:
         """Everything there is, and the version it was read at, by an ordinary Delta reader."""
-        table = self._opened()
+        table = self.open()
         return table.to_pyarrow_table(columns=list(columns) if columns else None, filters=filters), table.version()
 
-    def _opened(self) -> DeltaTable:
+    def open(self) -> DeltaTable:
+        """As any Delta reader sees it: the only way a bus table is opened by deltalake."""
         import stamina
         from deltalake import DeltaTable
         from deltalake.exceptions import DeltaError
@@ -219,7 +261,7 @@ class DeltaLog:
         # A folder listing is no snapshot: while commits land, it can show version N+2 without N+1.
         for attempt in stamina.retry_context(on=DeltaError, attempts=10, wait_initial=0.01, wait_max=0.5):
             with attempt:
-                return DeltaTable(str(self.path))
+                return DeltaTable(self.uri)
         raise AssertionError("unreachable: the retry either returns or raises")
 
     def follow(self, after: int) -> Iterator[tuple[Entry, pa.Table]]:

@@ -41,9 +41,7 @@ class Projection:
 
     def position(self) -> int:
         """Source version up to which this table holds everything; -1 before the first row."""
-        from deltalake import DeltaTable
-
-        opened = DeltaTable(str(self.table.path))
+        opened = self.table.open()
         self._head = opened.version()
         version = opened.transaction_version(self.app_id)
         return self._follow(-1 if version is None else int(version))
