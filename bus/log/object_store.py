@@ -6,6 +6,7 @@ deltalake read (AZURE_*, AWS_*), so that every other reader of the same table is
 
 from __future__ import annotations
 
+import os
 import random
 import time
 import uuid
@@ -70,7 +71,8 @@ class ObjectStore:
         self._variables = SCHEMES[urlsplit(url).scheme]
         self._sleep = sleep
         with self._explained(""):
-            self._objects = _connect(self.uri)
+            # Options of our own switch off the client's look at this variable, which deltalake still takes.
+            self._objects = _connect(self.uri, os.environ.get(f"{self._variables}_ALLOW_HTTP", "").lower() == "true")
 
     def check(self) -> None:
         """Put one name twice: the second must be refused, whatever the documentation of the place says."""
@@ -204,6 +206,9 @@ class ObjectStore:
 
             if isinstance(error, (PermissionDeniedError, UnauthenticatedError)):
                 raise PermissionError(self._refused(error)) from error
+            if isinstance(error, BaseError) and "BadScheme" in str(error):
+                remedy = f"an endpoint without TLS needs {self._variables}_ALLOW_HTTP=true"
+                raise StoreUnavailable(f"{self.uri} cannot be reached: {remedy}") from error
             if isinstance(error, BaseError):
                 raise StoreUnavailable(f"{self.uri}/{path} cannot be reached: {_short(error)}") from error
             raise
@@ -212,12 +217,12 @@ class ObjectStore:
         return f"{self.uri} refuses us ({_short(error)}); check the {self._variables}_* environment variables"
 
 
-def _connect(url: str) -> Any:
+def _connect(url: str, allow_http: bool) -> Any:
     try:
         from obstore.store import from_url
     except ImportError as error:
         raise StoreUnavailable("tables in an object store need the package obstore: pip install obstore") from error
-    return from_url(url, client_options=_TIMEOUTS, retry_config=_RETRIES)
+    return from_url(url, client_options={**_TIMEOUTS, "allow_http": allow_http}, retry_config=_RETRIES)
 
 
 def _says(error: BaseException, *codes: str) -> bool:
