@@ -1,29 +1,36 @@
-"""An instance's waiting messages: most urgent first, one conversation strictly in log order, bounded."""
+"""An instance's waiting messages: bounded, one conversation strictly in log order, turns between all others."""
 
 from __future__ import annotations
 
 import asyncio
-import heapq
+import time
 from collections import deque
+from collections.abc import Set
 
 from schemas.envelope import Message
+from workers.runtime.turns import AGEING_S, Monotonic, Turns
 
-#: Messages held; what overflows stays in the log and is fetched when there is room.
+#: Messages that are looked at for the next turn.
 CAPACITY = 10_000
 
 
 class Inbox:
-    """A bounded cache of the open set, used from one event loop. A message is known until it is `done`."""
+    """A cache of the open set, used from one event loop. A message is known until it is `done` or dropped.
 
-    def __init__(self, capacity: int = CAPACITY) -> None:
+    `capacity` messages wait for their turn. What comes beyond stays where it is, in the open set: the inbox notes only
+    that it is there, and takes it in as room comes, again in turns, so that a flood keeps nobody else out.
+    """
+
+    def __init__(self, capacity: int = CAPACITY, now: Monotonic = time.monotonic, ageing_s: float = AGEING_S) -> None:
         self._capacity = capacity
+        self._held = 0
         self._conversations: dict[str, deque[Message]] = {}
-        self._ready: list[tuple[int, tuple[int, int], str]] = []
-        self._busy: set[str] = set()
+        self._ready = Turns(now, ageing_s)
+        self._beyond: dict[str, deque[Message]] = {}
+        self._next_in = Turns(now, ageing_s)
+        self._busy: dict[str, Message] = {}
         self._known: set[str] = set()
-        self._available = asyncio.Event()
-        #: Something was turned away for lack of room.
-        self.overflowed = False
+        self._waiting: deque[asyncio.Future[None]] = deque()
         self._draining = False
         self._settled = asyncio.Event()
         self._settled.set()
@@ -31,55 +38,111 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._known)
 
+    @property
+    def busy(self) -> Set[str]:
+        """Conversations under way."""
+        return self._busy.keys()
+
     def put(self, message: Message) -> bool:
-        """Never blocks. False: known already, or no room."""
+        """Never blocks. False: known already."""
         if message.message_id in self._known:
             return False
-        # Once something was turned away, so is everything after it: a conversation's later message must not overtake it.
-        if self.overflowed or len(self._known) >= self._capacity:
-            self.overflowed = True
-            return False
         self._known.add(message.message_id)
-        waiting = self._conversations.setdefault(message.correlation_id, deque())
-        waiting.append(message)
-        if len(waiting) == 1 and message.correlation_id not in self._busy:
-            self._offer(message.correlation_id)
+        conversation = message.correlation_id
+        if (beyond := self._beyond.get(conversation)) is not None:  # it must not overtake its own conversation
+            beyond.append(message)
+        elif self._held >= self._capacity:
+            self._beyond[conversation] = deque((message,))
+            self._next_in.push(message)
+        else:
+            self._take_in(message)
         return True
 
     async def get(self) -> Message:
-        """The most urgent message whose conversation is not being handled."""
-        while self._draining or not self._ready:
-            self._available.clear()
-            await self._available.wait()
-        _, _, conversation = heapq.heappop(self._ready)
-        self._busy.add(conversation)
-        self._settled.clear()
-        return self._conversations[conversation].popleft()
+        """The message whose turn it is, among conversations that are not being handled."""
+        while (message := self._next()) is None:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiter)
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                if waiter.done() and not waiter.cancelled():
+                    self._wake()  # what it was woken for is somebody else's now
+                raise
+        return message
 
     def done(self, message: Message) -> None:
         """Handled, or given up: the conversation's next message may come."""
+        conversation = message.correlation_id
+        if self._busy.pop(conversation, None) is None:
+            return
         self._known.discard(message.message_id)
-        self._busy.discard(message.correlation_id)
+        self._held -= 1
         if not self._busy:
             self._settled.set()
-        if self._conversations.get(message.correlation_id):
-            self._offer(message.correlation_id)
+        if self._conversations.get(conversation):
+            self._offer(conversation)
         else:
-            self._conversations.pop(message.correlation_id, None)
+            self._conversations.pop(conversation, None)
+        self._refill()
+
+    def drop(self, conversation: str) -> None:
+        """Forget what waits of a conversation, because it is another instance's now. What is under way is not touched."""
+        for message in self._conversations.pop(conversation, ()):
+            self._known.discard(message.message_id)
+            self._held -= 1
+        for message in self._beyond.pop(conversation, ()):
+            self._known.discard(message.message_id)
+        self._refill()
 
     def drain(self) -> None:
         """Give out nothing more; what waits is in the log."""
         self._draining = True
 
-    @property
-    def has_room(self) -> bool:
-        return len(self._known) <= self._capacity // 2
-
     async def settled(self) -> None:
         """Until everything that was taken is done."""
         await self._settled.wait()
 
+    def _next(self) -> Message | None:
+        while self._ready and not self._draining:
+            conversation = self._ready.pop()
+            # A conversation that was dropped, and perhaps came again, may stand in line more than once.
+            if (waiting := self._conversations.get(conversation)) and conversation not in self._busy:
+                message = waiting.popleft()
+                self._busy[conversation] = message
+                self._settled.clear()
+                return message
+        return None
+
+    def _take_in(self, message: Message) -> None:
+        self._held += 1
+        conversation = message.correlation_id
+        waiting = self._conversations.get(conversation)
+        if waiting is None:
+            waiting = self._conversations[conversation] = deque()
+        waiting.append(message)
+        if len(waiting) == 1 and conversation not in self._busy:
+            self._offer(conversation)
+
+    def _refill(self) -> None:
+        while self._held < self._capacity and self._next_in:
+            conversation = self._next_in.pop()
+            beyond = self._beyond.get(conversation)
+            if not beyond:
+                continue  # dropped meanwhile
+            self._take_in(beyond.popleft())
+            if beyond:
+                self._next_in.push(beyond[0])
+            else:
+                del self._beyond[conversation]
+
     def _offer(self, conversation: str) -> None:
-        head = self._conversations[conversation][0]
-        heapq.heappush(self._ready, (-head.priority, head.position, conversation))
-        self._available.set()
+        self._ready.push(self._conversations[conversation][0])
+        self._wake()
+
+    def _wake(self) -> None:
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return

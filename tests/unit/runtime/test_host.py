@@ -38,7 +38,7 @@ async def world() -> AsyncIterator[MemoryWorld]:
     await made.close()
 
 
-async def test_a_message_whose_commit_failed_is_tried_again_before_the_next_of_its_conversation(
+async def test_a_commit_that_failed_is_tried_again_before_the_next_of_its_conversation(
     world: MemoryWorld,
 ) -> None:
     worker = Pinger()
