@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml as _yaml
@@ -14,11 +18,26 @@ class ConfigError(ValueError):
     """A configuration file is missing or wrong; the message names the file and the remedy."""
 
 
+_replacements: ContextVar[Mapping[str, Path]] = ContextVar("replacements", default=MappingProxyType({}))
+
+
+@contextmanager
+def replaced(by: Mapping[str, Path]) -> Iterator[None]:
+    """Within it these files are read instead: name in this package -> file. Raises ConfigError for one that is not there."""
+    for name, path in by.items():
+        if not path.is_file():
+            raise ConfigError(f"there is no file {path} to read instead of {name}")
+    token = _replacements.set({**_replacements.get(), **by})
+    try:
+        yield
+    finally:
+        _replacements.reset(token)
+
+
 def text(name: str) -> str:
     """`name` relative to this package, such as `semantic/tpch.yaml`. Raises ConfigError."""
-    override = _override()
-    if override is not None and (override / name).is_file():
-        return (override / name).read_text(encoding="utf-8")
+    if (override := _instead_of(name)) is not None:
+        return override.read_text(encoding="utf-8")
     found = resources.files("config").joinpath(*name.split("/"))
     if not found.is_file():
         raise ConfigError(f"there is no configuration file {name}")
@@ -35,16 +54,14 @@ def yaml(name: str) -> Any:
 
 def exists(name: str) -> bool:
     """Whether `text` would find it."""
-    override = _override()
-    if override is not None and (override / name).is_file():
+    if _instead_of(name) is not None:
         return True
     return resources.files("config").joinpath(*name.split("/")).is_file()
 
 
 def where(name: str) -> str:
     """The file that `text` reads, for messages."""
-    override = _override()
-    return str(override / name) if override is not None and (override / name).is_file() else f"config/{name}"
+    return str(_instead_of(name) or f"config/{name}")
 
 
 def names(folder: str) -> list[str]:
@@ -54,6 +71,14 @@ def names(folder: str) -> list[str]:
     if override is not None and (override / folder).is_dir():
         found |= {path.name for path in (override / folder).iterdir() if path.is_file()}
     return sorted(found)
+
+
+def _instead_of(name: str) -> Path | None:
+    """The file that is read in the place of the package's own."""
+    if (path := _replacements.get().get(name)) is not None:
+        return path
+    override = _override()
+    return override / name if override is not None and (override / name).is_file() else None
 
 
 def _override() -> Path | None:

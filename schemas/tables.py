@@ -175,6 +175,34 @@ KNOWLEDGE_CHUNKS = TableSchema(
     ),
 )
 
+REPLAYS = TableSchema(
+    "replays",
+    "What recorded messages came to when they were handled again, without effects: one row a message and replay.",
+    (
+        Column("replay_id", "string", "One run of `tailrace replay`."),
+        Column("message_id", "string", "The message that was handled again."),
+        Column("correlation_id", "string", "Its conversation."),
+        Column("agent", "string", "Who handled it."),
+        Column("kind", "string", "Type of the message's payload."),
+        Column("worker", "string", "The code that handled it this time, as module:Class."),
+        Column("verdict", "string", "same, different, failed, skipped, repaired or still_failing."),
+        Column("reason", "string", "Why it failed or was skipped; what was wrong then, if it is repaired."),
+        Column("recorded_outcome", "string", "The outcome that the receipt says."),
+        Column("replayed_outcome", "string", "The outcome this time."),
+        Column("recorded", "string", "What came out then: envelopes and contents, as JSON."),
+        Column("replayed", "string", "What came out this time, as JSON."),
+        Column("difference_count", "int", "Fields that differ."),
+        Column("differences", "string", "Each of them: output, path, then, now; as JSON."),
+        Column("recorded_ms", "double", "Milliseconds in the handler then."),
+        Column("replayed_ms", "double", "Milliseconds in the handler this time."),
+        Column("replaced", "string", "What was put in the place of the usual files, as JSON."),
+        Column("timestamp", "timestamp", "When it was replayed (UTC)."),
+        Column("log_version", "long", "Version of agent_messages that holds the recorded receipt."),
+        Column("seq", "int", "Position of that receipt in its commit."),
+        _DATE,
+    ),
+)
+
 TABLES: dict[str, TableSchema] = {
     table.name: table
     for table in (
@@ -186,5 +214,6 @@ TABLES: dict[str, TableSchema] = {
         AGENT_REGISTRY,
         KNOWLEDGE_DOCUMENTS,
         KNOWLEDGE_CHUNKS,
+        REPLAYS,
     )
 }

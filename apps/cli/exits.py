@@ -44,6 +44,8 @@ _KNOWN = {
     "HostFailed": _Known(FAILED, "tailrace doctor"),
     "AlreadyRunning": _Known(FAILED, "tailrace agents shows what runs where"),
     "UnknownAgent": _Known(MISUSE),
+    "CannotReplay": _Known(MISUSE),
+    "BadModel": _Known(FAILED, "correct what it names"),
     "InitFailed": _Known(FAILED, "tailrace init goes on from where it stopped"),
     "JarsMissing": _Known(FAILED, "make setup, once, with a network"),
     "PermissionError": _Known(FAILED, "check who owns the home: tailrace doctor"),

@@ -28,6 +28,7 @@ COMMANDS = (
     "executions",
     "agents",
     "dead",
+    "replay",
     "audit",
     "doctor",
     "demo",
