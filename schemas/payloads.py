@@ -288,8 +288,8 @@ class InstanceChanged(Payload):
     """An instance started, renewed its lease, stopped, or was ended by another that saw no renewal for its duration.
 
     `duration_ms`: how long the lease holds without a renewal. `number`: 0 as it starts, then counts renewals; `ended`
-    names the newest it saw. `by`: who ended it. `subscribes`: event kinds its agent gets from here on. `busy`:
-    conversations under way at a renewal.
+    names the newest it saw. `by`: who ended it. `subscribes`: event kinds its agent gets from here on. `seen`: the
+    version up to which its writer had seen the leases of its agent. `busy`: messages under way at a renewal.
     """
 
     agent: str
@@ -302,6 +302,7 @@ class InstanceChanged(Payload):
     number: int = 0
     by: str | None = None
     subscribes: list[str] = []
+    seen: int = -1
     busy: list[str] = []
 
 
