@@ -5,7 +5,8 @@ BusError
 │   ├── LogMissing      no table there
 │   ├── ForeignLog      a protocol or metadata this writer does not write
 │   └── UnfitStore      a place that cannot put a file if absent
-├── StoreUnavailable    a place that does not answer, or not as it must (also an OSError)
+├── StoreUnavailable    an object store that does not answer (also an OSError)
+│   └── StoreRefused    an object store that refuses us (also a PermissionError)
 ├── Superseded          a commit was dropped because its decision was lost
 ├── ContentTooLarge     a message over 1 MiB
 ├── Untrusted           a signature, key or principal does not hold
@@ -41,7 +42,11 @@ class UnfitStore(LogError):
 
 
 class StoreUnavailable(BusError, OSError):
-    """The object store did not answer in time, or refused us. What was being appended may or may not be in the log."""
+    """The object store did not answer in time. What was being appended may or may not be in the log."""
+
+
+class StoreRefused(StoreUnavailable, PermissionError):
+    """The object store knows us not, or does not let us. Remedy: the AZURE_* or AWS_* environment variables."""
 
 
 class Superseded(BusError):

@@ -1,0 +1,113 @@
+"""What a producer hands over, as messages: typed payloads, or plain rows for whoever has many."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from bus.errors import ContentTooLarge
+from schemas.envelope import EVERYONE, MAX_CONTENT, USER, Message
+from schemas.payloads import Payload
+
+#: Keys of a plain row. `to` and `payload` are what they are in `send`; `kind` and `content` stand for a payload.
+ROW_KEYS = frozenset(
+    {
+        "to",
+        "payload",
+        "kind",
+        "content",
+        "message_id",
+        "correlation_id",
+        "causation_id",
+        "priority",
+        "not_before",
+        "expires_at",
+        "traceparent",
+        "schema_version",
+    }
+)
+
+#: One message for `send_many`: (agent, payload), or a row with `ROW_KEYS`.
+Item = tuple[str, Payload] | Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Composer:
+    """Writes the envelope: one sender, one clock."""
+
+    user: str
+    now_micros: Callable[[], int]
+
+    def message(self, to: str, payload: Payload, **envelope: Any) -> Message:
+        return self._message(to, payload.kind(), payload.model_dump_json(), **envelope)
+
+    def item(self, item: Item) -> Message:
+        """Raises ValueError for a row that is none, with what is missing or unknown."""
+        if isinstance(item, tuple):
+            to, payload = item
+            return self.message(to, payload)
+        unknown = set(item) - ROW_KEYS
+        if unknown or "to" not in item:
+            wrong = f"unknown keys: {', '.join(sorted(unknown))}" if unknown else "`to` is missing"
+            raise ValueError(f"a row for send_many has {wrong}; there are {', '.join(sorted(ROW_KEYS))}")
+        envelope = {key: value for key, value in item.items() if key not in ("to", "payload", "kind", "content")}
+        if isinstance(payload := item.get("payload"), Payload):
+            return self.message(item["to"], payload, **envelope)
+        if "kind" not in item or "content" not in item:
+            raise ValueError("a row for send_many needs a `payload`, or a `kind` and a `content`")
+        return self._message(item["to"], item["kind"], json_text(item["content"]), **envelope)
+
+    def _message(
+        self,
+        to: str,
+        kind: str,
+        content: str,
+        *,
+        message_id: str | None = None,
+        correlation_id: str | None = None,
+        not_before: datetime | int | None = None,
+        expires_at: datetime | int | None = None,
+        **envelope: Any,
+    ) -> Message:
+        check_size(kind, content)
+        return Message(
+            message_id=message_id or str(uuid.uuid4()),
+            correlation_id=correlation_id or str(uuid.uuid4()),
+            from_agent=USER + self.user,
+            to_agent=to,
+            message_type="event" if to == EVERYONE else "request",
+            kind=kind,
+            content=content,
+            timestamp=self.now_micros(),
+            not_before=as_micros(not_before),
+            expires_at=as_micros(expires_at),
+            principal=self.user,
+            **envelope,
+        )
+
+
+def check_size(kind: str, content: str) -> None:
+    size = len(content) if len(content) > MAX_CONTENT or content.isascii() else len(content.encode())
+    if size > MAX_CONTENT:
+        raise ContentTooLarge(
+            f"{kind} holds {size:,} bytes, the limit is {MAX_CONTENT:,}; nothing was sent: store it elsewhere and send a "
+            "reference to it"
+        )
+
+
+def json_text(content: Any) -> str:
+    """A string is JSON already, and kept byte for byte; anything else becomes JSON."""
+    return content if isinstance(content, str) else json.dumps(content, separators=(",", ":"), ensure_ascii=False)
+
+
+def as_micros(moment: datetime | int | None) -> int | None:
+    """UTC microseconds. Raises ValueError for a time without a time zone: it would mean another moment elsewhere."""
+    if not isinstance(moment, datetime):
+        return moment
+    if moment.tzinfo is None:
+        raise ValueError(f"{moment} has no time zone; datetime.now(UTC) has one")
+    return round(moment.timestamp() * 1_000_000)
