@@ -5,19 +5,38 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from bus.log.store import Location, within
+
 
 @dataclass(frozen=True)
 class Home:
-    """Paths only; making them is `tailrace init`'s work."""
+    """Places only; making them is `tailrace init`'s work.
+
+    `tables_at`: the URL of the tables when they are in an object store. Whoever does not say finds what init noted, so
+    that the setting cannot be forgotten; keys and the traces of processes stay in the folder.
+    """
 
     root: Path
+    tables_at: str | None = None
 
     @property
-    def tables(self) -> Path:
-        return self.root / "tables"
+    def tables(self) -> Location:
+        return self.tables_at or self.noted_tables or self.root / "tables"
 
-    def table(self, name: str) -> Path:
-        return self.tables / name
+    def table(self, name: str) -> Location:
+        return within(self.tables, name)
+
+    @property
+    def noted_tables(self) -> str | None:
+        """The URL that `tailrace init` noted; None when the tables are in the home."""
+        try:
+            return self.tables_note.read_text().strip() or None
+        except FileNotFoundError:
+            return None
+
+    @property
+    def tables_note(self) -> Path:
+        return self.root / "tables.url"
 
     @property
     def keys(self) -> Path:
@@ -42,4 +61,13 @@ class Home:
 
     @property
     def exists(self) -> bool:
-        return (self.keys / "keyring.json").exists() and (self.table("agent_messages") / "_delta_log").exists()
+        return (self.keys / "keyring.json").exists() and self._has_log()
+
+    def _has_log(self) -> bool:
+        table = self.table("agent_messages")
+        if isinstance(table, Path):
+            return (table / "_delta_log").exists()
+        from bus.log.object_store import open_store
+
+        store = open_store(table)
+        return any(store.exists(f"_delta_log/{name}") for name in (f"{0:020d}.json", "_last_checkpoint"))

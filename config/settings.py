@@ -35,8 +35,13 @@ class Settings(BaseSettings):
 
     env: str = "dev"
     home: str = ".tailrace"
+    #: The URL of the tables when they are not in the home: az://container/prefix or s3://bucket/prefix.
+    tables: str | None = None
     engine: Literal["streaming", "tail"] = "streaming"
     durability: Literal["os", "disk"] = "os"
+    #: Milliseconds between looks for new rows in an object store: while it is busy, and while it is not.
+    poll_ms: float = Field(default=50.0, gt=0, le=60_000)
+    idle_poll_ms: float = Field(default=500.0, gt=0, le=60_000)
     #: Milliseconds a commit waits for company.
     linger_ms: float = Field(default=0.0, ge=0, le=1000)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -50,6 +55,13 @@ class Settings(BaseSettings):
     schema_name: str | None = Field(default=None, validation_alias=_env("SCHEMA_NAME"))
     vector_endpoint: str | None = Field(default=None, validation_alias=_env("VECTOR_ENDPOINT"))
     llm_endpoint: str | None = Field(default=None, validation_alias=_env("LLM_ENDPOINT"))
+
+    @field_validator("tables")
+    @classmethod
+    def _place(cls, value: str | None) -> str | None:
+        if value is not None and "://" not in value:
+            raise ValueError("expected the URL of an object store, az://container/prefix or s3://bucket/prefix")
+        return value.rstrip("/") if value else None
 
     @field_validator("databricks_host")
     @classmethod

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING
 from bus.audit import AuditChain
 from bus.base import Feed
 from bus.client import TailraceClient
+from bus.errors import UnfitStore
 from bus.home import Home
 from bus.keys import Keyring, Signer
 from bus.log.bus import LogBus
+from bus.log.object_store import open_store
 from bus.log.seal import SigningSeal
+from bus.log.store import Pace
 from bus.log.table import DeltaLog
 from bus.projections.projector import Projector
 from bus.projections.tables import projections
@@ -50,13 +53,16 @@ class System:
 
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         self.settings = settings
-        self.home = Home(Path(settings.home).absolute())
+        self.home = Home(Path(settings.home).absolute(), settings.tables)
         self.clock = clock or SystemClock()
 
     # --- tables, keys, buses -----------------------------------------------------------------------------------------
 
     def log(self, table: str) -> DeltaLog:
-        return DeltaLog(self.home.table(table), TABLES[table], self.settings.durability, self.clock.now)
+        settings = self.settings
+        pace = Pace(settings.poll_ms / 1000, max(settings.poll_ms, settings.idle_poll_ms) / 1000)
+        store = open_store(self.home.table(table), settings.durability, pace)
+        return DeltaLog(store, TABLES[table], now=self.clock.now)
 
     def bus(self, agents: Sequence[Agent], workers: Sequence[Worker]) -> LogBus:
         """A bus that signs for these agents and nobody else."""
@@ -110,6 +116,11 @@ class System:
     def feed(self, bus: LogBus, engine: str) -> Feed:
         if engine == "tail":
             return TailFeed(bus)
+        if not isinstance(self.home.tables, Path):
+            raise UnfitStore(
+                f"Structured Streaming reads tables in a folder or in Unity Catalog, and these are at {self.home.tables}; "
+                "use --engine tail (or TAILRACE_ENGINE=tail)"
+            )
         from bus.streaming.feed import StreamingFeed
 
         checkpoints = self.home.checkpoints / f"host-{os.getpid()}"

@@ -8,11 +8,13 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from bus.home import Home
 from bus.keys import create_keys
+from bus.log.object_store import check_url
 from jobs.agents import AGENTS, key_of, own_agent
 from jobs.bootstrap import System
 from schemas.envelope import USER
-from schemas.tables import KNOWLEDGE_CHUNKS, KNOWLEDGE_DOCUMENTS, TABLES
+from schemas.tables import AGENT_MESSAGES, KNOWLEDGE_CHUNKS, KNOWLEDGE_DOCUMENTS, TABLES
 from workers.runtime.clock import micros
 
 Say = Callable[[str], None]
@@ -31,7 +33,8 @@ def initialise(system: System, say: Say, scale: float = 0.01, own_agents: Sequen
     `own_agents`: `module:Class` of agents that get a key beside those that are there.
     """
     home = system.home
-    for folder in (home.tables, home.warehouse, home.checkpoints, home.logs, home.run):
+    _settle_tables(home)
+    for folder in (home.warehouse, home.checkpoints, home.logs, home.run):
         folder.mkdir(parents=True, exist_ok=True)
     say("keys")
     create_keys(home.keys, _holders(system, own_agents), micros(system.clock.now()))
@@ -43,6 +46,21 @@ def initialise(system: System, say: Say, scale: float = 0.01, own_agents: Sequen
     if not all((home.warehouse / SAMPLE / table).exists() for table in SAMPLE_TABLES):
         say(f"sample data: TPC-H at scale {scale:g}")
         load_sample(home.warehouse / SAMPLE, scale)
+
+
+def _settle_tables(home: Home) -> None:
+    """Where the tables are is decided once: another place would be another bus under the same keys."""
+    before = home.noted_tables or (
+        str(home.root / "tables") if (home.root / "tables" / AGENT_MESSAGES.name).exists() else None
+    )
+    if before is not None and before != str(home.tables):
+        raise InitFailed(f"this home has its tables at {before}, not at {home.tables}; choose another TAILRACE_HOME")
+    if isinstance(home.tables, Path):
+        home.tables.mkdir(parents=True, exist_ok=True)
+    else:
+        check_url(home.tables)
+        home.root.mkdir(parents=True, exist_ok=True)
+        home.tables_note.write_text(f"{home.tables}\n")
 
 
 def _holders(system: System, own_agents: Sequence[str]) -> dict[str, list[str]]:

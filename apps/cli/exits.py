@@ -35,6 +35,8 @@ class _Known:
 _KNOWN = {
     "LogMissing": _Known(FAILED, "tailrace init"),
     "ForeignLog": _Known(FAILED, "tailrace doctor"),
+    "UnfitStore": _Known(FAILED),
+    "StoreUnavailable": _Known(FAILED, "check TAILRACE_TABLES, AZURE_* or AWS_* and the network; then try again"),
     "Untrusted": _Known(FAILED, "tailrace doctor"),
     "MissingKey": _Known(MISUSE),
     "ContentTooLarge": _Known(MISUSE, "store it elsewhere and send a reference to it"),

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from bus.errors import StoreUnavailable, UnfitStore
+from bus.errors import StoreRefused, StoreUnavailable, UnfitStore
 from bus.log.store import Durability, Listed, Listing, LocalStore, Location, Pace, Store
 
 #: What a URL may begin with. Others (gs, r2, ...) have not been tried with the contract suite.
@@ -112,7 +112,7 @@ class ObjectStore:
                 return True
             except FileExistsError:
                 return self.get(path) == data
-            except PermissionError:
+            except StoreRefused:
                 raise
             except OSError:
                 there = self.get(path)
@@ -200,12 +200,12 @@ class ObjectStore:
                 raise StoreUnavailable(f"{self.uri}: there is no such bucket or container; create it first") from error
             raise
         except PermissionError as error:
-            raise PermissionError(self._refused(error)) from error
+            raise StoreRefused(self._refused(error)) from error
         except Exception as error:
             from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
             if isinstance(error, (PermissionDeniedError, UnauthenticatedError)):
-                raise PermissionError(self._refused(error)) from error
+                raise StoreRefused(self._refused(error)) from error
             if isinstance(error, BaseError) and "BadScheme" in str(error):
                 remedy = f"an endpoint without TLS needs {self._variables}_ALLOW_HTTP=true"
                 raise StoreUnavailable(f"{self.uri} cannot be reached: {remedy}") from error

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from pathlib import Path
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from apps.cli.checks import Check, Finding, Place, fail, ok, warn
+
+if TYPE_CHECKING:
+    from bus.log.store import Location
 
 #: Free bytes below which something will fail soon.
 LITTLE_SPACE = 1 << 30
@@ -93,10 +97,12 @@ def tables(place: Place) -> Finding:
 
 
 def log_length(place: Place) -> Finding:
-    folder = place.home.table("agent_messages") / "_delta_log"
-    if not folder.is_dir():
-        return fail("log", f"there is none at {folder}", INIT)
-    entries = sum(name.endswith(".json") for name in os.listdir(folder))
+    from bus.log.object_store import open_store
+
+    store = open_store(place.home.table("agent_messages"))
+    entries = sum(name.endswith(".json") for name in store.names("_delta_log"))
+    if not entries:
+        return fail("log", f"there is none at {store.uri}", INIT)
     if entries > LONG_LOG:
         return warn(
             "log",
@@ -107,9 +113,8 @@ def log_length(place: Place) -> Finding:
 
 
 def knowledge(place: Place) -> Finding:
-    return _filled(
-        "knowledge", [place.home.table("knowledge_documents"), place.home.table("knowledge_chunks")], data=True
-    )
+    tables = [place.home.table(name) for name in ("knowledge_documents", "knowledge_chunks")]
+    return _filled("knowledge", tables, data=True)
 
 
 def sample(place: Place) -> Finding:
@@ -118,18 +123,16 @@ def sample(place: Place) -> Finding:
     return _filled("sample data", [place.home.warehouse / SAMPLE / table for table in SAMPLE_TABLES], data=False)
 
 
-def _filled(name: str, paths: list[Path], data: bool) -> Finding:
+def _filled(name: str, tables: Sequence[Location], data: bool) -> Finding:
     """These Delta tables are there, and have more than their first entry where `data` comes later."""
-    empty = [path.name for path in paths if not (path / "_delta_log" / f"{1 if data else 0:020d}.json").exists()]
+    from bus.log.object_store import open_store
+
     # A log that was cleaned up has no first entries; its checkpoint speaks for it.
-    empty = [one for one, path in ((p.name, p) for p in paths) if one in empty and not _checkpointed(path)]
+    either = (f"_delta_log/{1 if data else 0:020d}.json", "_delta_log/_last_checkpoint")
+    empty = [str(one).rsplit("/", 1)[-1] for one in tables if not any(map(open_store(one).exists, either))]
     if empty:
         return fail(name, f"nothing in {', '.join(empty)}", INIT)
-    return ok(name, f"{len(paths)} tables")
-
-
-def _checkpointed(path: Path) -> bool:
-    return (path / "_delta_log" / "_last_checkpoint").exists()
+    return ok(name, f"{len(tables)} tables")
 
 
 CHECKS: tuple[Check, ...] = (home, disk)
