@@ -16,9 +16,9 @@ def is_audit(message: Message) -> bool:
     return message.kind == AUDIT_KIND and message.message_type == "event"
 
 
-def fact_hash(message: Message, table_id: str, environment: str) -> str:
-    """sha256 over the bytes that were signed."""
-    return hashlib.sha256(message.signed_bytes(table_id, environment, message.key_id or "")).hexdigest()
+def fact_hash(message: Message, table_id: str, environment: str, key_id: str | None = None) -> str:
+    """sha256 over the bytes that are signed. `key_id`: of a row that does not have its signature yet."""
+    return hashlib.sha256(message.signed_bytes(table_id, environment, key_id or message.key_id or "")).hexdigest()
 
 
 class AuditChain:

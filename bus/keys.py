@@ -13,11 +13,20 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from bus import tree
 from bus.errors import MissingKey, Untrusted
 from schemas.envelope import Message
 
-#: The sample set-up's way of storing signatures; the prefix leaves room for a signature shared by a commit.
+#: A row signed by itself: `ed25519:<signature>`, base64.
 PREFIX = "ed25519:"
+#: Rows of one commit signed together: `ed25519-tree:<place>:<rows>:<signature of the root>:<path>`.
+TREE = "ed25519-tree:"
+#: What the signature of bytes that are no row covers, before them.
+_STATEMENT = b"tailrace.statement\x00"
+#: What the signature of a tree covers, before the root.
+_ROOT = b"tailrace.tree\x00"
+#: Nodes of trees whose check is remembered.
+_NODES_KEPT = 200_000
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,7 @@ class Keyring:
 
     def __init__(self, keys: Sequence[TrustedKey]) -> None:
         self.keys = {key.key_id: key for key in keys}
+        self._nodes: dict[bytes, tuple[str, str, int, int, bytes]] = {}
         self._public = {k.key_id: Ed25519PublicKey.from_public_bytes(base64.b64decode(k.public)) for k in keys}
 
     @classmethod
@@ -79,18 +89,48 @@ class Keyring:
             raise Untrusted("signature.sender", f"key {message.key_id} does not speak for {message.from_agent}")
         if message.timestamp < key.valid_from or (key.valid_until is not None and message.timestamp > key.valid_until):
             raise Untrusted("signature.validity", f"key {message.key_id} was not valid at the time of the row")
-        if not message.signature.startswith(PREFIX):
-            raise Untrusted("signature.format", "the signature has an unknown form")
+        data = message.signed_bytes(table_id, environment, key.key_id)
         try:
-            self._public[key.key_id].verify(
-                base64.b64decode(message.signature[len(PREFIX) :], validate=True),
-                message.signed_bytes(table_id, environment, key.key_id),
-            )
+            if message.signature.startswith(TREE):
+                self._check_tree(key.key_id, data, message.signature[len(TREE) :])
+            elif message.signature.startswith(PREFIX):
+                self._public[key.key_id].verify(_bytes(message.signature[len(PREFIX) :]), data)
+            else:
+                raise Untrusted("signature.format", "the signature has an unknown form")
         except (InvalidSignature, ValueError) as error:
             raise Untrusted(
                 "signature.invalid", f"the row from {message.from_agent} was altered, or signed elsewhere"
             ) from error
         return key
+
+    def vouches(self, key_id: str, subject: str, data: bytes, signature: str) -> bool:
+        """Whether this key of this subject signed these bytes, which are no row."""
+        key = self.keys.get(key_id)
+        if key is None or subject not in key.subjects:
+            return False
+        try:
+            self._public[key_id].verify(_bytes(signature), _STATEMENT + data)
+        except (InvalidSignature, ValueError):
+            return False
+        return True
+
+    def _check_tree(self, key_id: str, data: bytes, form: str) -> None:
+        """Climb from the row to the signed root, or to a node that the very same way led to the root from before."""
+        place_text, size_text, signature, path_text = form.split(":")
+        place, size, path = int(place_text), int(size_text), _bytes(path_text)
+        if f"{place}:{size}" != f"{place_text}:{size_text}":
+            raise ValueError("numbers in a second spelling")
+        climbed: list[tuple[bytes, tuple[str, str, int, int, bytes]]] = []
+        for node, at, of, rest in tree.climb(data, place, size, path):
+            way = (key_id, signature, at, of, rest)
+            if self._nodes.get(node) == way:
+                break
+            climbed.append((node, way))
+        else:
+            self._public[key_id].verify(_bytes(signature), _ROOT + climbed[-1][0])
+        if len(self._nodes) > _NODES_KEPT:
+            self._nodes.clear()
+        self._nodes.update(climbed)
 
 
 class Signer:
@@ -113,14 +153,74 @@ class Signer:
             keys[subject] = (key.key_id, _read_private(folder / "private" / f"{key.key_id}.pem", subject))
         return cls(table_id, environment, keys)
 
-    def sign(self, message: Message) -> Message:
-        """The row with key_id and signature. Raises MissingKey when this process must not speak for the sender."""
+    def sign_bytes(self, subject: str, data: bytes) -> str:
+        """Bytes that are no row. Raises MissingKey."""
+        return _text(self._key(subject)[1].sign(_STATEMENT + data))
+
+    def key_id(self, sender: str) -> str:
+        """Raises MissingKey when this process must not speak for the sender."""
+        return self._key(sender)[0]
+
+    def _key(self, sender: str) -> tuple[str, Ed25519PrivateKey]:
         try:
-            key_id, private = self._keys[message.from_agent]
+            return self._keys[sender]
         except KeyError:
-            raise MissingKey(f"this process holds no key for {message.from_agent}") from None
-        signature = private.sign(message.signed_bytes(self.table_id, self.environment, key_id))
-        return message.model_copy(update={"key_id": key_id, "signature": PREFIX + base64.b64encode(signature).decode()})
+            raise MissingKey(f"this process holds no key for {sender}") from None
+
+    def sign(self, message: Message) -> Message:
+        """The row with key_id and signature. Raises MissingKey."""
+        return self.sign_all([message])[0]
+
+    def sign_all(self, messages: Sequence[Message]) -> list[Message]:
+        """Rows of one commit, with one signature for each key. Raises MissingKey."""
+        of_key: dict[str, list[int]] = {}
+        for place, message in enumerate(messages):
+            of_key.setdefault(self._key(message.from_agent)[0], []).append(place)
+        signed: list[Message] = list(messages)
+        for key_id, places in of_key.items():
+            data = [messages[p].signed_bytes(self.table_id, self.environment, key_id) for p in places]
+            for place, signature in zip(places, self.signatures(messages[places[0]].from_agent, data), strict=True):
+                signed[place] = messages[place].model_copy(update={"key_id": key_id, "signature": signature})
+        return signed
+
+    def signatures(self, sender: str, data: Sequence[bytes]) -> list[str]:
+        """The signature column for rows with these signed bytes, all by the key of this sender."""
+        _, private = self._key(sender)
+        if len(data) == 1:
+            return [PREFIX + _text(private.sign(data[0]))]
+        levels = tree.grow([tree.leaf(one) for one in data])
+        signature = _text(private.sign(_ROOT + levels[-1][0]))
+        size = len(data)
+        return [f"{TREE}{p}:{size}:{signature}:{_text(path)}" for p, path in enumerate(tree.paths(levels))]
+
+
+class KeyWitness:
+    """Vouches for bytes that are not rows, in one subject's name, and checks that it was this subject who vouched."""
+
+    def __init__(self, keyring: Keyring, subject: str, place: tuple[str, str], signer: Signer | None = None) -> None:
+        """`place` is (table id, environment)."""
+        self._keyring = keyring
+        self._subject = subject
+        self._place = "\x00".join(place).encode() + b"\x00"
+        self._signer = signer
+
+    def sign(self, data: bytes) -> str:
+        """Raises MissingKey."""
+        if self._signer is None:
+            raise MissingKey(f"this process holds no key for {self._subject}")
+        return f"{self._signer.key_id(self._subject)}:{self._signer.sign_bytes(self._subject, self._place + data)}"
+
+    def holds(self, data: bytes, signature: str) -> bool:
+        key_id, _, signed = signature.rpartition(":")
+        return self._keyring.vouches(key_id, self._subject, self._place + data, signed)
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _bytes(text: str) -> bytes:
+    return base64.b64decode(text, validate=True)
 
 
 def _read_private(path: Path, subject: str) -> Ed25519PrivateKey:

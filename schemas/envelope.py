@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,7 +22,9 @@ MALFORMED = "Malformed"
 #: Largest content in bytes; larger payloads go by reference.
 MAX_CONTENT = 1 << 20
 
-_NULL = struct.pack(">q", -1)
+_length = struct.Struct(">q").pack
+_number = struct.Struct(">qq").pack
+_NULL = _length(-1)
 
 
 class Message(BaseModel):
@@ -65,18 +68,24 @@ class Message(BaseModel):
 
         Table, environment and key are part of it, so that a row cannot be replayed elsewhere or under another key.
         """
-        fields = [_field(table_id), _field(environment), _field(key_id)]
-        fields += [_field(getattr(self, name)) for name in SIGNED_COLUMNS]
-        return b"".join(fields)
+        said = self.__dict__
+        parts = [_place(table_id, environment, key_id)]
+        for name in SIGNED_COLUMNS:
+            value = said[name]
+            if value is None:
+                parts.append(_NULL)
+            elif isinstance(value, int):
+                parts.append(_number(8, value))
+            else:
+                data = value.encode()
+                parts += (_length(len(data)), data)
+        return b"".join(parts)
 
 
-def _field(value: str | int | None) -> bytes:
-    if value is None:
-        return _NULL
-    if isinstance(value, int):
-        return struct.pack(">qq", 8, value)
-    data = value.encode()
-    return struct.pack(">q", len(data)) + data
+@lru_cache(maxsize=1000)
+def _place(table_id: str, environment: str, key_id: str) -> bytes:
+    parts = [one.encode() for one in (table_id, environment, key_id)]
+    return b"".join(_length(len(data)) + data for data in parts)
 
 
 def is_user(address: str) -> bool:

@@ -29,29 +29,33 @@ class NoSeal:
 
 
 class SigningSeal:
-    """Links audit facts and signs every row. A row that came signed (a person's decision, relayed) is left as it is."""
+    """Links audit facts and signs every row, with one signature a key for the whole commit.
+
+    A row that came signed (a person's decision, relayed) is left as it is.
+    """
 
     def __init__(self, signer: Signer, chain: AuditChain) -> None:
         self._signer = signer
         self._chain = chain
         self._tip = (chain.sequence, chain.previous)
-        self._signed: dict[str, Message] = {}
 
     def apply(self, messages: Sequence[Message]) -> list[Message]:
         sequence, previous = self._chain.sequence, self._chain.previous
         sealed: list[Message] = []
+        unsigned: list[int] = []
         for message in messages:
-            if is_audit(message):
+            if is_audit(message) and message.signature is None:
                 sequence += 1
-                message = self._signer.sign(self._chain.link(message, sequence, previous))
-                previous = fact_hash(message, self._signer.table_id, self._signer.environment)
-            elif message.signature is None:
-                # Signed once, however often the batch is tried: an ordinary row does not depend on its neighbours.
-                message = self._signed.setdefault(message.message_id, self._signer.sign(message))
+                message = self._chain.link(message, sequence, previous)
+                key_id = self._signer.key_id(message.from_agent)
+                previous = fact_hash(message, self._signer.table_id, self._signer.environment, key_id)
+            if message.signature is None:
+                unsigned.append(len(sealed))
             sealed.append(message)
         self._tip = (sequence, previous)
+        for place, row in zip(unsigned, self._signer.sign_all([sealed[p] for p in unsigned]), strict=True):
+            sealed[place] = row
         return sealed
 
     def commit(self) -> None:
         self._chain.advance(*self._tip)
-        self._signed.clear()

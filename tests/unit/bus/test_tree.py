@@ -1,0 +1,141 @@
+"""Rows that share a signature: each can be checked alone, and none can be exchanged, altered or moved."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bus import tree
+from bus.errors import Untrusted
+from bus.keys import TREE, Keyring, KeyWitness, Signer, create_keys
+from schemas.envelope import Message
+
+
+def message(number: int, sender: str = "user:eli") -> Message:
+    return Message(
+        message_id=f"m{number}",
+        correlation_id="c",
+        from_agent=sender,
+        to_agent="A",
+        message_type="request",
+        kind="Ping",
+        content=f'{{"n":{number}}}',
+        timestamp=10,
+        principal="eli",
+    )
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("keys")
+    create_keys(folder, {"user-eli": ["user:eli"], "host": ["A", "B"], "upkeep": ["Upkeep"]}, 0)
+    return folder
+
+
+def signer(keys: Path, *subjects: str) -> Signer:
+    return Signer.load(keys, subjects or ["user:eli"], "t", "e")
+
+
+@given(st.integers(1, 70), st.data())
+@settings(max_examples=60, deadline=None)
+def test_every_leaf_climbs_to_the_root_by_its_own_path_only(size: int, data: st.DataObject) -> None:
+    rows = [f"row {n}".encode() for n in range(size)]
+    levels = tree.grow([tree.leaf(row) for row in rows])
+    paths = tree.paths(levels)
+    place = data.draw(st.integers(0, size - 1))
+    assert [*tree.climb(rows[place], place, size, paths[place])][-1][0] == levels[-1][0]
+    if size > 1:
+        other = data.draw(st.integers(0, size - 1).filter(lambda n: n != place))
+        try:
+            found = [*tree.climb(rows[other], place, size, paths[place])][-1][0]
+        except ValueError:
+            return
+        assert found != levels[-1][0]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 64, 65])
+def test_rows_signed_together_are_accepted_one_by_one_in_any_order(keys: Path, count: int) -> None:
+    signed = signer(keys).sign_all([message(n) for n in range(count)])
+    assert len({row.signature.split(":")[3] for row in signed if row.signature.startswith(TREE)}) == (count > 1)
+    for row in signed[::-1]:
+        assert Keyring.load(keys).accepts(row, "t", "e")  # alone, with nothing remembered
+    remembering = Keyring.load(keys)
+    assert all(remembering.accepts(row, "t", "e") for row in signed)
+
+
+def test_two_senders_with_two_keys_share_a_commit_but_no_signature(keys: Path) -> None:
+    signed = signer(keys, "user:eli", "A").sign_all([message(0), message(1, "A"), message(2), message(3, "A")])
+    assert [row.key_id for row in signed] == ["user-eli", "host", "user-eli", "host"]
+    keyring = Keyring.load(keys)
+    assert all(keyring.accepts(row, "t", "e") for row in signed)
+    assert not keyring.accepts(signed[0].model_copy(update={"signature": signed[2].signature}), "t", "e")
+
+
+def _forms(signature: str) -> list[str]:
+    """Ways to spoil a shared signature, each a way that a check might overlook."""
+    _, place, size, signed, path = signature.split(":")
+    raw = base64.b64decode(path)
+    flipped = bytes([raw[-1] ^ 1])
+
+    def with_path(data: bytes) -> str:
+        return f"{TREE}{place}:{size}:{signed}:{base64.b64encode(data).decode()}"
+
+    return [
+        with_path(raw[:-1] + flipped),
+        with_path(raw[:-32]),
+        with_path(raw + raw[:32]),
+        with_path(raw[32:] + raw[:32]),
+        f"{TREE}{int(place) ^ 1}:{size}:{signed}:{path}",
+        f"{TREE}{place}:{int(size) * 2}:{signed}:{path}",
+        f"{TREE}{place}:{int(size) + 1}:{signed}:{path}",
+        f"{TREE}0{place}:{size}:{signed}:{path}",
+        f"{TREE}-1:{size}:{signed}:{path}",
+        f"{TREE}{place}:{size}:{base64.b64encode(bytes(64)).decode()}:{path}",
+        f"{TREE}{place}:{size}:{signed}",
+        f"{TREE}a:b:c:d",
+        f"{TREE}{place}:{size}:{signed}:{path}:",
+    ]
+
+
+@pytest.mark.parametrize("way", range(13))
+@pytest.mark.parametrize("remembered", [False, True])
+def test_a_spoilt_shared_signature_is_refused_whether_or_not_its_neighbours_were_seen(
+    keys: Path, way: int, remembered: bool
+) -> None:
+    signed = signer(keys).sign_all([message(n) for n in range(8)])
+    keyring = Keyring.load(keys)
+    if remembered:
+        assert all(keyring.accepts(row, "t", "e") for row in signed)
+    spoilt = signed[2].model_copy(update={"signature": _forms(signed[2].signature or "")[way]})
+    with pytest.raises(Untrusted) as caught:
+        keyring.check(spoilt, "t", "e")
+    assert caught.value.rule == "signature.invalid"
+
+
+@pytest.mark.parametrize("remembered", [False, True])
+def test_an_altered_row_is_refused_whether_or_not_its_neighbours_were_seen(keys: Path, remembered: bool) -> None:
+    signed = signer(keys).sign_all([message(n) for n in range(8)])
+    keyring = Keyring.load(keys)
+    if remembered:
+        assert all(keyring.accepts(row, "t", "e") for row in signed)
+    assert not keyring.accepts(signed[3].model_copy(update={"content": '{"n":4}'}), "t", "e")
+    assert not keyring.accepts(signed[3].model_copy(update={"signature": signed[4].signature}), "t", "e")
+    assert not keyring.accepts(signed[3], "another table", "e")
+
+
+def test_a_statement_holds_for_its_subject_its_place_and_its_bytes_only(keys: Path) -> None:
+    keyring = Keyring.load(keys)
+    witness = KeyWitness(keyring, "Upkeep", ("t", "e"), signer(keys, "Upkeep"))
+    said = witness.sign(b"state 7")
+    assert witness.holds(b"state 7", said)
+    assert not witness.holds(b"state 8", said)
+    assert not KeyWitness(keyring, "Upkeep", ("t", "prod")).holds(b"state 7", said)
+    assert not KeyWitness(keyring, "A", ("t", "e")).holds(b"state 7", said)
+    stranger = KeyWitness(keyring, "A", ("t", "e"), signer(keys, "A")).sign(b"state 7")
+    assert not witness.holds(b"state 7", stranger)
+    for nonsense in ("", "upkeep:", "upkeep:!!", "nobody:AAAA", ":"):
+        assert not witness.holds(b"state 7", nonsense)
