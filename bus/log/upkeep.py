@@ -1,0 +1,265 @@
+"""Upkeep of one table: follow the log, compact, write checkpoint and state, clean up; safe while others append.
+
+Every step can be cut off at any point: the next pass finds what was left and finishes it. Two upkeeps at once do no harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import structlog
+
+from bus.errors import LogError, LogMissing
+from bus.fold import State, is_binding
+from bus.log import cleanup, compaction, contents
+from bus.log import rows as codec
+from bus.log.cleanup import Cleaned
+from bus.log.consumers import Consumers
+from bus.log.entry import Entry
+from schemas.envelope import Message
+
+if TYPE_CHECKING:
+    from bus.log.contents import Contents
+    from bus.log.snapshot import Snapshots
+    from bus.log.table import DeltaLog
+
+log = structlog.get_logger(__name__)
+
+#: Entries read at once; their rows are held until they are compacted.
+BATCH = 1_000
+#: Bytes of data files whose rows are held.
+HELD = 64 << 20
+KEPT_STATES = 2
+
+
+@dataclass(frozen=True)
+class Limits:
+    """`keep_s`: how long a file that left the table stays for readers that still hold it. `checkpoint_every`: entries."""
+
+    keep_s: float = 900.0
+    checkpoint_every: int = 500
+    fan_out: int = compaction.FAN_OUT
+    target: int = compaction.TARGET
+
+
+@dataclass
+class Done:
+    """What one pass did."""
+
+    table: str
+    version: int = -1
+    entries: int = 0
+    compacted: int = 0
+    into: int = 0
+    checkpoint: int | None = None
+    state: int | None = None
+    held_by: str | None = None
+    cleaned: Cleaned = field(default_factory=Cleaned)
+
+
+class Folding:
+    """The state of agent_messages, folded along so that it can be written beside a checkpoint."""
+
+    def __init__(self, snapshots: Snapshots, accept: Callable[[Message], bool]) -> None:
+        self._snapshots = snapshots
+        self._accept = accept
+        self.state: State | None = None
+
+    def begin(self, table: DeltaLog, oldest: int) -> None:
+        """The newest written state, if the entries after it are there (from `oldest` on); else one made of all rows."""
+        self.state = self._snapshots.newest()
+        if self.state is None and oldest == 0:
+            self.state = State()
+        if self.state is None or self.state.version + 1 < oldest:
+            found, version = table.scan()
+            self.state = State()
+            self.state.load(self._deciding(codec.from_arrow(found)))
+            self.state.version = version
+
+    def absorb(self, entry: Entry, rows: pa.Table) -> None:
+        assert self.state is not None
+        if entry.version <= self.state.version:
+            return
+        if rows.num_rows:
+            self.state.absorb(self._deciding(codec.from_arrow(rows, entry.version)))
+        self.state.version = entry.version
+
+    def _deciding(self, rows: list[Message]) -> list[Message]:
+        return [row for row in rows if not is_binding(row) or self._accept(row)]
+
+    def write(self) -> int:
+        assert self.state is not None
+        return self._snapshots.write(self.state)
+
+    def prune(self) -> None:
+        self._snapshots.prune(KEPT_STATES)
+
+
+class Upkeep:
+    """Keeps one table in shape; holds what it knows from pass to pass. `folding`: for agent_messages."""
+
+    def __init__(
+        self, table: DeltaLog, consumers: Consumers, limits: Limits | None = None, folding: Folding | None = None
+    ) -> None:
+        self.table = table
+        self.consumers = consumers
+        self.limits = limits or Limits()
+        self._folding = folding
+        self._contents: Contents | None = None
+        self._held: dict[str, pa.Table] = {}
+        self._misplaced: set[str] = set()
+        self._orphans_looked_for = float("-inf")
+
+    # --- one pass ------------------------------------------------------------------------------------------------------
+
+    def due(self) -> int:
+        """Entries that came since the last pass; the whole log before the first."""
+        known = -1 if self._contents is None else self._contents.version
+        return self.table.head(known) - known
+
+    def run(self, force: bool = False) -> Done:
+        """Catch up with the log and do what is due. `force`: a checkpoint even after a single entry."""
+        done = Done(self.table.schema.name)
+        try:
+            found = self._begun()
+            while True:
+                moved = self._follow(found, done)
+                if found.version < 0:
+                    raise LogMissing(f"no log at {self.table.uri}: run `tailrace init`")
+                self._compact(found, done)
+                behind = found.version - found.checkpoint
+                last = moved < BATCH
+                if behind >= self.limits.checkpoint_every or (last and force and behind > 0):
+                    self._checkpoint(found, done)
+                    self._clean_log(found, done)
+                if last:
+                    break
+            self._clean_log(found, done)
+            self._clean_files(found, done)
+        except BaseException:
+            # What is known may be half of a step: the next pass reads it again.
+            self._contents = None
+            raise
+        done.version = found.version
+        return done
+
+    def _begun(self) -> Contents:
+        """What is known; read anew when the log was cleaned away above it."""
+        found = self._contents
+        if found is not None and (self.table.checkpoint_version() or -1) <= found.version:
+            return found
+        self._held.clear()
+        checkpoint = self.table.checkpoint_version()
+        if self._folding is not None:
+            self._folding.begin(self.table, self._oldest_entry())
+        found = contents.load(self.table, upto_checkpoint=True)
+        if self._folding is not None and self._folding.state is not None:
+            self._fold_between(self._folding.state.version, found.version)
+        log.info("upkeep.begun", table=self.table.uri, checkpoint=checkpoint)
+        self._contents = found
+        return found
+
+    def _oldest_entry(self) -> int:
+        """First of the entries that reach to the head without a gap."""
+        names = self.table.store.names("_delta_log")
+        versions = {int(name[:20]) for name in names if name.endswith(".json") and name[:20].isdigit()}
+        oldest = max(versions, default=0)
+        while oldest - 1 in versions:
+            oldest -= 1
+        return oldest
+
+    def _fold_between(self, known: int, upto: int) -> None:
+        """A state may have been written before the checkpoint that readers were pointed at."""
+        assert self._folding is not None
+        for version in range(known + 1, upto + 1):
+            entry = self.table.entry(version)
+            if entry is None:
+                raise LogError(
+                    f"{self.table.uri}: entry {version} is missing between the written state and the checkpoint"
+                )
+            self._folding.absorb(entry, self.table.read(entry))
+
+    # --- steps ---------------------------------------------------------------------------------------------------------
+
+    def _follow(self, found: Contents, done: Done) -> int:
+        """Absorb at most BATCH entries; fewer when their rows would take too much memory. Says BATCH when there is more."""
+        held = self._held_bytes()
+        for moved in range(BATCH):
+            entries = found.follow(self.table, 1)
+            if not entries:
+                return moved
+            entry = entries[0]
+            done.entries += 1
+            if self._folding is not None:
+                held += self._absorb(entry)
+            if held > HELD:
+                return BATCH
+        return BATCH
+
+    def _absorb(self, entry: Entry) -> int:
+        assert self._folding is not None
+        parts = [self.table.read_file(one) for one in entry.added]
+        rows = pa.concat_tables(parts) if parts else self.table.schema.arrow.empty_table()
+        self._folding.absorb(entry, rows)
+        if len(parts) == 1:
+            (one,) = entry.added
+            self._held[one.path] = rows
+            if not compaction.is_placed(rows, entry.version):
+                self._misplaced.add(one.path)
+        return rows.nbytes
+
+    def _compact(self, found: Contents, done: Done) -> None:
+        today = self.table.now().date().isoformat()
+        groups = compaction.plan(found.files.values(), today, self.limits.fan_out, self.limits.target)
+        planned = {one.path for group in groups for one in group}
+        # Its place is known from its entry alone, which will be cleaned away.
+        groups += [[found.files[path]] for path in sorted(self._misplaced - planned) if path in found.files]
+        for group in groups:
+            merged = compaction.merge(self.table, group, self._held.get)
+            compaction.check_rows(group, [merged])
+            try:
+                version = compaction.commit(self.table, found, group, [merged])
+            except compaction.Overtaken as error:
+                # Another upkeep works here too. Its work is as good as ours; ours was not seen by anybody.
+                log.info("upkeep.overtaken", table=self.table.uri, reason=str(error))
+                self.table.store.delete(merged.file)
+                raise
+            done.compacted += len(group)
+            done.into += 1
+            while found.version < version:
+                self._follow(found, done)
+        self._misplaced.clear()
+        self._held = {path: rows for path, rows in self._held.items() if path in found.files}
+        if self._held_bytes() > HELD:
+            self._held.clear()  # large files do not wait for company in memory
+
+    def _held_bytes(self) -> int:
+        return sum(rows.nbytes for rows in self._held.values())
+
+    def _checkpoint(self, found: Contents, done: Done) -> None:
+        """The state first: once readers are pointed at the checkpoint, nothing below it is sure to be there."""
+        if self._folding is not None:
+            done.state = self._folding.write()
+        found.write_checkpoint(self.table)
+        done.checkpoint = found.version
+        if self._folding is not None:
+            self._folding.prune()
+
+    def _clean_log(self, found: Contents, done: Done) -> None:
+        floor = cleanup.kept_checkpoint(self.table, found.checkpoint)
+        slowest = self.consumers.slowest()
+        if slowest is not None and slowest.version < floor:
+            floor, done.held_by = slowest.version, slowest.name
+        if floor > 0:
+            cleanup.clean_log(self.table, floor, done.cleaned)
+
+    def _clean_files(self, found: Contents, done: Done) -> None:
+        cleanup.vacuum(self.table, found.files.keys(), self.limits.keep_s, done.cleaned)
+        now = self.table.now().timestamp()
+        if abs(now - self._orphans_looked_for) > 3600:
+            cleanup.delete_orphans(self.table, done.cleaned)
+            self.consumers.bury()
+            self._orphans_looked_for = now
