@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import structlog
 
 from bus.base import Bus, Feed
 from bus.trust import Trust
-from schemas.envelope import EVERYONE, Message
-from schemas.payloads import InstanceChanged
+from schemas.envelope import Message
 from workers.runtime.base import Worker
-from workers.runtime.clock import Clock, micros
+from workers.runtime.clock import Clock
 from workers.runtime.commits import Commits
 from workers.runtime.inbox import Inbox
+from workers.runtime.leases import Holder, Leases, Timing
 from workers.runtime.middleware import Middleware
 from workers.runtime.runner import Runner
 
@@ -36,8 +34,12 @@ class Instance:
     worker: Worker
     runner: Runner
     inbox: Inbox
-    name: str
+    lease: Holder
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.lease.name
 
 
 class Companion(Protocol):
@@ -62,17 +64,18 @@ class Host:
         engine: str = "tail",
         inbox_capacity: int | None = None,
         companions: Sequence[Companion] = (),
+        timing: Timing | None = None,
     ) -> None:
         self._companions = companions
         self._bus = bus
         self._feed = feed
         self._clock = clock
         self._engine = engine
+        self._leases = Leases(bus, clock, engine, timing or Timing())
         self._commits = Commits(bus)
         #: Handled, and not yet in the log: a handler's slot is free meanwhile, so that commits can be shared by many.
         self._uncommitted = asyncio.Semaphore(UNCOMMITTED)
         self._committing: set[asyncio.Task[None]] = set()
-        self._where = f"{socket.gethostname()}:{os.getpid()}"
         self._loop: asyncio.AbstractEventLoop | None = None
         self._delayed: dict[tuple[str, str], asyncio.Task[None]] = {}
         #: A commit failed, and is tried again.
@@ -81,23 +84,26 @@ class Host:
         self.lost: asyncio.Future[BaseException] | None = None
         self.instances: dict[str, Instance] = {}
         for worker in workers:
-            name = f"{worker.name}-{uuid.uuid4().hex[:8]}"
-            runner = Runner(worker, name, bus, trust, clock, middlewares, self._commits)
+            lease = Holder(worker, partial(self._reshare, worker.name), partial(self._offer_again, worker.name))
+            self._leases.add(lease)
+            runner = Runner(worker, lease.name, bus, trust, clock, middlewares, self._commits)
             inbox = Inbox() if inbox_capacity is None else Inbox(inbox_capacity)
-            self.instances[worker.name] = Instance(worker, runner, inbox, name)
+            self.instances[worker.name] = Instance(worker, runner, inbox, lease)
 
     async def start(self) -> None:
         """Begin to deliver and to handle."""
         self._loop = asyncio.get_running_loop()
         self.lost = self._loop.create_future()
         self._bus.on_failure = self._bus_failed
+        self._leases.open()
         for instance in self.instances.values():
             for _ in range(instance.worker.concurrency):
                 instance.tasks.append(asyncio.create_task(self._work(instance)))
         for companion in self._companions:
             await asyncio.to_thread(companion.start)
-        await self._register("started")
+        # Others let go of what is ours as soon as they read that we started, so we say it when we can receive.
         await asyncio.to_thread(self._feed.start, list(self.instances), self._deliver)
+        await self._leases.join()
         log.info("host.started", agents=list(self.instances), engine=self._engine)
 
     async def stop(self, patience_s: float = 20.0) -> None:
@@ -118,8 +124,7 @@ class Host:
         for task in under_way:
             task.cancel()
         await asyncio.gather(*under_way, *delayed, return_exceptions=True)
-        if self.lost is None or not self.lost.done():
-            await self._register("stopped")
+        await self._leases.leave(say=self.lost is None or not self.lost.done())
         for instance in self.instances.values():
             await instance.worker.close()
         for companion in self._companions:
@@ -151,7 +156,28 @@ class Host:
                 # What counts is the row that the log's order made the message, not a later copy that a feed may bring.
                 known = self._bus.state.open.get((row.message_id, agent))
                 if instance is not None and known is not None:
-                    self._put(instance, known)
+                    self._offer(instance, known)
+
+    def _offer(self, instance: Instance, row: Message) -> None:
+        """What another instance owns is not taken in: it is in the log, and comes again when it becomes ours."""
+        if instance.lease.membership.owns(row.correlation_id):
+            self._put(instance, row)
+
+    def _reshare(self, agent: str) -> None:
+        """Instances came or went: let go of what is not ours any more, take in what is."""
+        instance = self.instances[agent]
+        instance.runner.instance = instance.name
+        for conversation in list(instance.inbox.waiting):
+            if not instance.lease.membership.owns(conversation):
+                instance.inbox.drop(conversation)
+        for row in self._bus.state.open_for(agent):
+            self._offer(instance, row)
+
+    def _offer_again(self, agent: str, conversation: str) -> None:
+        """Nobody keeps this conversation any more."""
+        for row in self._bus.state.open_for(agent):
+            if row.correlation_id == conversation:
+                self._offer(self.instances[agent], row)
 
     def _put(self, instance: Instance, row: Message) -> None:
         wait = 0.0 if row.not_before is None else row.not_before / 1e6 - self._clock.now().timestamp()
@@ -174,14 +200,27 @@ class Host:
     async def _work(self, instance: Instance) -> None:
         while True:
             message = await instance.inbox.get()
-            if (message.message_id, instance.worker.name) not in self._bus.state.open:
+            if not await self._may_take(instance, message):
                 instance.inbox.done(message)
                 continue
+            instance.lease.under_way[message.message_id] = message.correlation_id
             rows = await instance.runner.handle(message)
             await self._uncommitted.acquire()
             task = asyncio.create_task(self._commit(instance, message, rows))
             self._committing.add(task)
             task.add_done_callback(self._committing.discard)
+
+    async def _may_take(self, instance: Instance, message: Message) -> bool:
+        """Whether it still waits, and still for us: after a pause, others may have ended our lease and gone on."""
+        while self._leases.is_stale:
+            try:
+                await self._leases.look()
+            except Exception:
+                log.exception("host.cannot_look", message=message.message_id)
+                self.failed.set()
+                await self._clock.sleep(1.0)
+        is_open = (message.message_id, instance.worker.name) in self._bus.state.open
+        return is_open and instance.lease.membership.owns(message.correlation_id)
 
     async def _commit(self, instance: Instance, message: Message, rows: Sequence[Message]) -> None:
         try:
@@ -197,30 +236,5 @@ class Host:
                     await self._clock.sleep(1.0)
         finally:
             self._uncommitted.release()
+            instance.lease.under_way.pop(message.message_id, None)
             instance.inbox.done(message)
-
-    async def _register(self, step: str) -> None:
-        now = micros(self._clock.now())
-        rows = [
-            Message(
-                message_id=uuid.uuid4().hex,
-                correlation_id=instance.name,
-                from_agent=instance.worker.name,
-                to_agent=EVERYONE,
-                message_type="event",
-                kind=InstanceChanged.kind(),
-                content=InstanceChanged(
-                    agent=instance.worker.name,
-                    instance=instance.name,
-                    host=self._where,
-                    engine=self._engine,
-                    step=step,
-                    kinds=sorted(instance.worker.kinds()),
-                    subscribes=sorted(kind.kind() for kind in instance.worker.subscribes),
-                ).model_dump_json(),
-                timestamp=now,
-                principal=f"agent:{instance.worker.name}",
-            )
-            for instance in self.instances.values()
-        ]
-        await asyncio.wrap_future(self._bus.submit(rows))

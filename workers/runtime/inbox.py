@@ -43,6 +43,11 @@ class Inbox:
         """Conversations under way."""
         return self._busy.keys()
 
+    @property
+    def waiting(self) -> Set[str]:
+        """Conversations of which something waits."""
+        return self._conversations.keys() | self._beyond.keys()
+
     def put(self, message: Message) -> bool:
         """Never blocks. False: known already."""
         if message.message_id in self._known:
