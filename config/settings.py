@@ -44,6 +44,8 @@ class Settings(BaseSettings):
     idle_poll_ms: float = Field(default=500.0, gt=0, le=60_000)
     #: Milliseconds a commit waits for company.
     linger_ms: float = Field(default=0.0, ge=0, le=1000)
+    #: Seconds until the conversations of an instance that does not answer any more are taken over.
+    lease_s: float = Field(default=10.0, ge=0.1, le=3600)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     #: Seconds a person has to decide, and a grant is good for.
     approval_ttl_s: float = Field(default=3600.0, gt=0)

@@ -36,6 +36,7 @@ from workers.ports import CouldNotMap, KnowledgeIndex, ResultCatalog, SqlEngine,
 from workers.runtime.base import Worker
 from workers.runtime.clock import Clock, SystemClock
 from workers.runtime.host import Host
+from workers.runtime.leases import Timing
 from workers.runtime.middleware import Middleware
 from workers.runtime.middleware.retry import Retry
 from workers.runtime.middleware.time_limit import time_limit
@@ -108,6 +109,7 @@ class System:
             self.middlewares,
             engine=engine,
             companions=[self.projector(bus)] if agents[0].host == PROJECTING_HOST else [],
+            timing=Timing(self.settings.lease_s),
         )
 
     def projector(self, bus: LogBus) -> Projector:

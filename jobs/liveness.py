@@ -1,19 +1,22 @@
-"""Who runs here: one locked file an agent. The lock is the kernel's, so it is gone when the process is, however it ended."""
+"""Who runs here: one locked file an instance. The lock is the kernel's, so it is gone when the process is, however it ended."""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import time
+import uuid
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 from bus.home import Home
 
-
-class AlreadyRunning(RuntimeError):
-    """Another process on this machine runs this agent."""
+#: Bytes of facts.
+_LENGTH = 512
 
 
 @dataclass(frozen=True)
@@ -28,52 +31,68 @@ class Running:
 
 
 class Presence:
-    """Holds the lock for one agent, as a context manager."""
+    """Shows that this process runs an agent, as a context manager."""
 
     def __init__(self, home: Home, agent: str, engine: str) -> None:
-        self._path = home.run / f"{agent}.json"
+        self._path = home.run / f"{agent}.{uuid.uuid4().hex[:8]}.json"
         self._facts = {"agent": agent, "pid": os.getpid(), "engine": engine, "ready": False, "since": time.time()}
 
     def __enter__(self) -> Presence:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(self._path, "a+")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.seek(0)
-            pid = json.loads(self._file.read() or "{}").get("pid", "unknown")
-            self._file.close()
-            raise AlreadyRunning(f"{self._facts['agent']} runs already in this home, process {pid}") from None
+        while not self._taken():
+            pass
         self._write()
         return self
+
+    def _taken(self) -> bool:
+        """Whether the locked file is the one others see: somebody may have cleared it away before we held the lock."""
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):
+            if os.stat(self._path).st_ino == os.fstat(self._file).st_ino:
+                return True
+        os.close(self._file)
+        return False
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.truncate(0)
-        self._file.close()
+        self._path.unlink(missing_ok=True)
+        os.close(self._file)
 
     def ready(self) -> None:
         self._facts["ready"] = True
         self._write()
 
     def _write(self) -> None:
-        self._file.seek(0)
-        self._file.truncate(0)
-        self._file.write(json.dumps(self._facts))
-        self._file.flush()
+        """In one write of one length: who reads meanwhile finds the old facts or the new ones, never half of them."""
+        os.pwrite(self._file, json.dumps(self._facts).ljust(_LENGTH).encode(), 0)
+
+
+def processes(home: Home) -> list[Running]:
+    """Every process that runs an agent of this home, the oldest first; an agent may have several."""
+    found = []
+    for path in home.run.glob("*.json"):
+        with contextlib.suppress(FileNotFoundError), open(path, "r+") as file:
+            if (facts := _read(path, file)) is not None:
+                found.append(facts)
+    return sorted(found, key=lambda one: (one.since, one.pid))
 
 
 def running(home: Home) -> dict[str, Running]:
-    """Agents with a living process in this home, by name."""
+    """Agents with a living process in this home, by name: of several the first that is ready."""
     found: dict[str, Running] = {}
-    for path in sorted(home.run.glob("*.json")):
-        with open(path, "r+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                text = file.read()
-                if text:
-                    facts = Running(**json.loads(text))
-                    found[facts.agent] = facts
+    for one in processes(home):
+        if one.agent not in found or (one.ready and not found[one.agent].ready):
+            found[one.agent] = one
     return found
+
+
+def _read(path: Path, file: IO[str]) -> Running | None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        text = file.read()
+        return Running(**json.loads(text)) if text.strip() else None
+    path.unlink(missing_ok=True)  # its process is gone, and did not live to clear it away
+    return None
