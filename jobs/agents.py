@@ -69,6 +69,9 @@ AGENTS: tuple[Agent, ...] = (
     Agent("ExecutionAgent", "execution", "execution", _execution, engine="tail"),
 )
 
+#: Who vouches for the written states of the log: no agent, but a subject with a key.
+UPKEEP = "Upkeep"
+
 #: Processes of `tailrace up`, in the order they are started.
 HOSTS: tuple[str, ...] = tuple(dict.fromkeys(agent.host for agent in AGENTS))
 

@@ -14,12 +14,15 @@ from bus.base import Feed
 from bus.client import TailraceClient
 from bus.errors import UnfitStore
 from bus.home import Home
-from bus.keys import Keyring, Signer
+from bus.keys import Keyring, KeyWitness, Signer
 from bus.log.bus import LogBus
+from bus.log.consumers import Consumers
 from bus.log.object_store import open_store
 from bus.log.seal import SigningSeal
+from bus.log.snapshot import Snapshots
 from bus.log.store import Pace
 from bus.log.table import DeltaLog
+from bus.log.upkeep import Folding, Limits, Upkeep
 from bus.projections.projector import Projector
 from bus.projections.tables import projections
 from bus.tail import TailFeed
@@ -28,7 +31,7 @@ from config import files
 from config.roles import Roles as ConfiguredRoles
 from config.roles import UnknownUser as UnknownToConfig
 from config.settings import Settings
-from jobs.agents import Agent
+from jobs.agents import UPKEEP, Agent
 from schemas.envelope import Message
 from schemas.tables import AGENT_MESSAGES, EXECUTIONS, KNOWLEDGE_CHUNKS, KNOWLEDGE_DOCUMENTS, TABLES
 from workers.orchestrator.plans import Plans
@@ -74,9 +77,16 @@ class System:
         return LogBus(
             table,
             seal=SigningSeal(signer, chain),
+            snapshots=self.snapshots(table, table_id),
             linger_ms=self.settings.linger_ms,
             accept=self.accept(table_id),
         )
+
+    def snapshots(self, table: DeltaLog, table_id: str, *, writes: bool = False) -> Snapshots:
+        """Written states of this log, vouched for by upkeep's key. `writes`: with that key at hand."""
+        env = self.settings.env
+        signer = Signer.load(self.home.keys, [UPKEEP], table_id, env) if writes else None
+        return Snapshots(table, KeyWitness(Keyring.load(self.home.keys), UPKEEP, (table_id, env), signer))
 
     def client(self, user: str) -> TailraceClient:
         return TailraceClient(self.home.root, user=user, environment=self.settings.env)
@@ -87,6 +97,20 @@ class System:
 
     def trust(self, table_id: str) -> SignedTrust:
         return SignedTrust(Keyring.load(self.home.keys), table_id, self.settings.env)
+
+    # --- upkeep ------------------------------------------------------------------------------------------------------
+
+    def consumers(self, table: DeltaLog) -> Consumers:
+        return Consumers(table, self.settings.consumer_lost_after_s)
+
+    def upkeep(self, name: str) -> Upkeep:
+        """Raises MissingKey for agent_messages when this process cannot vouch for a written state."""
+        table = self.log(name)
+        table_id = table.check()
+        folding = None
+        if name == AGENT_MESSAGES.name:
+            folding = Folding(self.snapshots(table, table_id, writes=True), self.accept(table_id))
+        return Upkeep(table, self.consumers(table), Limits(keep_s=self.settings.upkeep_keep_files_s), folding)
 
     # --- hosts -------------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from bus.home import Home
 from bus.keys import create_keys
 from bus.log.object_store import check_url
-from jobs.agents import AGENTS, key_of, own_agent
+from jobs.agents import AGENTS, UPKEEP, key_of, own_agent
 from jobs.bootstrap import System
 from schemas.envelope import USER
 from schemas.tables import AGENT_MESSAGES, KNOWLEDGE_CHUNKS, KNOWLEDGE_DOCUMENTS, TABLES
@@ -65,7 +65,7 @@ def _settle_tables(home: Home) -> None:
 
 def _holders(system: System, own_agents: Sequence[str]) -> dict[str, list[str]]:
     """Key id -> whom it speaks for: one key a host, one a person."""
-    holders: dict[str, list[str]] = {}
+    holders: dict[str, list[str]] = {"upkeep": [UPKEEP]}
     for agent in (*AGENTS, *map(own_agent, own_agents)):
         holders.setdefault(key_of(agent), []).append(agent.name)
     for user in system.users:

@@ -9,32 +9,28 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from itertools import groupby
+from functools import partial
 
 import structlog
 
 from bus.base import Arrival, Listener, tell
 from bus.errors import Closed, ContentTooLarge, LogError, Superseded
-from bus.fold import State, decision_key, is_binding, valid_rows
+from bus.fold import State, decision_key, valid_rows
 from bus.log import rows as codec
+from bus.log.follower import Accept, Follower, accept_all
 from bus.log.seal import NoSeal, Seal
+from bus.log.snapshot import Snapshots
 from bus.log.table import DeltaLog
 from bus.log.tail import Waiter
 from schemas.envelope import MAX_CONTENT, Message
 
 log = structlog.get_logger(__name__)
 
-#: Whether a row's signature holds.
-Accept = Callable[[Message], bool]
-
-
-def accept_all(_: Message) -> bool:
-    """For tables without signatures."""
-    return True
-
-
 #: Messages one commit carries at most.
 COMMIT_LIMIT = 5_000
+#: Seconds a commit waits for each submission that shared the last one, and at most.
+LINGER_EACH = 0.0001
+LONGEST_LINGER = 0.01
 #: Seconds until the tail looks again after the disk said no.
 RETRY_AFTER = 0.5
 
@@ -58,16 +54,17 @@ class LogBus:
         *,
         seal: Seal | None = None,
         state: State | None = None,
+        snapshots: Snapshots | None = None,
         follow_only: bool = False,
         linger_ms: float = 0.0,
         accept: Accept = accept_all,
     ) -> None:
         self.table = table
         self.table_id = table.check()
-        self.state = state or State(partial=follow_only)
+        self._follower = Follower(table, state=state, snapshots=snapshots, follow_only=follow_only, accept=accept)
+        self.state = self._follower.state
         self._seal = seal or NoSeal()
         self._linger = linger_ms / 1000
-        self._accept = accept
         self._lock = threading.RLock()
         self._listeners: list[Listener] = []
         self._submissions: queue.SimpleQueue[_Submission | None] = queue.SimpleQueue()
@@ -76,7 +73,6 @@ class LogBus:
         self._stopping = threading.Event()
         self.on_failure: Callable[[BaseException], None] = lambda _: None
         self._waiter = Waiter(table.store)
-        self._head = table.head() if follow_only else self._load()
         self._writer = threading.Thread(target=self._write_loop, name="bus-writer", daemon=True)
         self._tailer = threading.Thread(target=self._tail_loop, name="bus-tail", daemon=True)
         self._writer.start()
@@ -127,12 +123,7 @@ class LogBus:
 
     def catch_up(self) -> int:
         with self._lock:
-            if self._overtaken():
-                self._leap()
-            while (entry := self.table.entry(self._head + 1)) is not None:
-                rows = codec.from_arrow(self.table.read(entry), entry.version)
-                self._fold(entry.version, self._deciding(rows), own=False)
-            return self._head
+            return self._follower.advance(self._told)
 
     def close(self) -> None:
         with self._gate:
@@ -148,44 +139,8 @@ class LogBus:
 
     # --- absorbing ---------------------------------------------------------------------------------------------------
 
-    def _load(self) -> int:
-        found, version = self.table.scan()
-        rows = codec.from_arrow(found)
-        if not codec.well_placed(rows, version) and self.table.exists(0):
-            # A foreign writer's rows say nothing true about their place, and the table does not know it: the entries do.
-            rows = []
-            for entry, part in self.table.follow(-1):
-                rows += codec.from_arrow(part, entry.version)
-                version = entry.version
-        self.state.load(self._deciding(rows))
-        self.state.version = version
-        return version
-
-    def _overtaken(self) -> bool:
-        """Whether our place in the log was cleaned away. An entry after a missing one is nothing to follow: it can only be
-        there because somebody who slept "won" a version of the past."""
-        return not self.table.exists(self._head) and (self.table.checkpoint_version() or -1) > self._head
-
-    def _leap(self) -> None:
-        """To the living log: what came since is read from the table itself."""
-        from pyarrow import compute as pc
-
-        found, version = self.table.scan(filters=pc.field("log_version") > self._head)
-        log.warning("bus.overtaken", was_at=self._head, now_at=version)
-        rows = self._deciding(codec.from_arrow(found))
-        for number, commit in groupby(rows, key=lambda row: row.log_version):
-            self._fold(number, list(commit), own=False)
-        self._head = self.state.version = version
-
-    def _deciding(self, rows: list[Message]) -> list[Message]:
-        """Without the binding rows that are not signed by whom they name: to the fold they never were."""
-        return [row for row in rows if not is_binding(row) or self._accept(row)]
-
-    def _fold(self, version: int, messages: Sequence[Message], own: bool) -> None:
-        valid = self.state.absorb(messages)
-        self._head = self.state.version = version
-        arrival = Arrival(version, tuple(valid), own)
-        tell(self._listeners, arrival)
+    def _told(self, version: int, valid: list[Message], own: bool = False) -> None:
+        tell(self._listeners, Arrival(version, tuple(valid), own))
 
     def _tail_loop(self) -> None:
         while not self._stopping.is_set():
@@ -203,21 +158,23 @@ class LogBus:
                 return
 
     def _is_behind(self) -> bool:
-        return self.table.exists(self._head + 1) or self._overtaken()
+        return self.table.exists(self._follower.head + 1) or self._follower.is_overtaken()
 
     # --- committing --------------------------------------------------------------------------------------------------
 
     def _write_loop(self) -> None:
-        open_for_more = True
+        open_for_more, company = True, 0
         while open_for_more:
             batch = [self._submissions.get()]
-            if self._linger:
-                time.sleep(self._linger)
+            # Whoever has company waits for more of it: a commit costs the same for one message and for a hundred.
+            if pause := max(self._linger, min(LONGEST_LINGER, company * LINGER_EACH)):
+                time.sleep(pause)
             size = 0
             while size < COMMIT_LIMIT and not self._submissions.empty():
                 batch.append(self._submissions.get())
                 size += len(batch[-1].messages) if batch[-1] else 0
             open_for_more = None not in batch
+            company = len(batch) - 1
             pending = [one for one in batch if one is not None]
             if pending:
                 self._commit(pending)
@@ -234,7 +191,7 @@ class LogBus:
                     messages = self._seal.apply([m for one in pending for m in one.messages])
                     if self._put(messages):
                         for one in pending:
-                            one.done.set_result(self._head)
+                            one.done.set_result(self._follower.head)
                         return
                 # Lost the version. Jitter, so that rivals do not stay in step; the lock is free meanwhile.
                 time.sleep(random.uniform(0, backoff))
@@ -264,7 +221,7 @@ class LogBus:
         return kept
 
     def _put(self, messages: list[Message]) -> bool:
-        version = self._head + 1
+        version = self._follower.head + 1
         decided = [key for message in messages if (key := decision_key(message))]
         put = self.table.put(
             version, codec.to_arrow(messages, version), decided=decided, stats=codec.row_stats(messages, version)
@@ -273,7 +230,7 @@ class LogBus:
             return False
         self._seal.commit()
         committed = [m.model_copy(update={"log_version": version, "seq": i}) for i, m in enumerate(messages)]
-        self._fold(version, committed, own=True)
+        self._follower.fold(version, committed, partial(self._told, own=True))
         return True
 
 

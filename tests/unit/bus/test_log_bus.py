@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from bus.base import Arrival
-from bus.errors import Closed, ForeignLog
+from bus.errors import Closed, ForeignLog, Superseded
 from bus.fold import State
 from bus.log.bus import LogBus, read_conversation
+from bus.log.snapshot import Snapshots
 from bus.log.store import LocalStore
 from schemas.envelope import Message
 from tests.unit.bus.logs import FullDisk, LostResponse, append, checkpoint_and_clean, ids, make_log, message, open_log
@@ -366,3 +367,42 @@ def test_a_log_that_was_spoilt_is_reported_to_whoever_submits(tmp_path: Path, te
     with pytest.raises(ForeignLog):
         bus.catch_up()
     bus.close()
+
+
+# --- starting from a written state ------------------------------------------------------------------------------------
+
+
+def test_a_bus_that_starts_from_a_written_state_knows_what_every_other_knows(tmp_path: Path) -> None:
+    log = make_log(tmp_path)
+    bus = LogBus(open_log(tmp_path))
+    for n in range(5):
+        done(bus.submit([message(f"m{n}", correlation_id=f"c{n}")]))
+    done(bus.submit([receipt("m0", "h0")]))
+    Snapshots(log).write(bus.state)
+    done(bus.submit([message("later", correlation_id="c1", causation_id="m1")]))
+    done(bus.submit([receipt("m2", "h2")]))
+    started = LogBus(open_log(tmp_path), snapshots=Snapshots(open_log(tmp_path)))
+    assert list(started.state.open) == list(bus.state.open)
+    assert [m.message_id for m in started.conversation("c1")] == ["m1", "later"]
+    assert [m.message_id for m in started.conversation("c0")] == ["m0"]  # closed: read from the table again
+    assert started.conversation("never") == []
+    for message_id in ("m0", "m2"):
+        with pytest.raises(Superseded):
+            done(started.submit([receipt(message_id, "again")]))
+    # What the written state lists as seen is a replay, though its row is nowhere in memory.
+    done(started.submit([message("m0", correlation_id="elsewhere")]))
+    assert started.conversation("elsewhere") == []
+    started.close()
+    bus.close()
+
+
+def test_a_written_state_from_another_life_of_the_table_is_not_taken(tmp_path: Path) -> None:
+    log = make_log(tmp_path)
+    bus = LogBus(open_log(tmp_path))
+    done(bus.submit([message("m0")]))
+    bus.state.version = 1_000  # as if the table had been restored from before the state was written
+    Snapshots(log).write(bus.state)
+    bus.close()
+    started = LogBus(open_log(tmp_path), snapshots=Snapshots(open_log(tmp_path)))
+    assert started.state.version == 1
+    started.close()
