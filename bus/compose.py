@@ -12,6 +12,7 @@ from typing import Any
 from bus.errors import ContentTooLarge
 from schemas.envelope import EVERYONE, MAX_CONTENT, USER, Message
 from schemas.payloads import Payload
+from schemas.trace import new_traceparent
 
 #: Keys of a plain row. `to` and `payload` are what they are in `send`; `kind` and `content` stand for a payload.
 ROW_KEYS = frozenset(
@@ -74,6 +75,8 @@ class Composer:
         **envelope: Any,
     ) -> Message:
         check_size(kind, content)
+        if envelope.get("causation_id") is None and envelope.get("traceparent") is None:
+            envelope["traceparent"] = new_traceparent()
         return Message(
             message_id=message_id or str(uuid.uuid4()),
             correlation_id=correlation_id or str(uuid.uuid4()),

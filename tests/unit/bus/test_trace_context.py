@@ -27,7 +27,9 @@ def test_a_child_is_in_the_trace_with_a_span_of_its_own() -> None:
 def test_without_a_parent_the_conversation_is_the_trace(parent: str | None) -> None:
     first, second = (parse_traceparent(child_traceparent(parent, "c-1")) for _ in range(2))
     other = parse_traceparent(child_traceparent(parent, "c-2"))
-    assert first and second and other
+    assert first is not None
+    assert second is not None
+    assert other is not None
     assert first.trace_id == second.trace_id != other.trace_id
     assert first.span_id != second.span_id
 
