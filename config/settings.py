@@ -51,6 +51,13 @@ class Settings(BaseSettings):
     approval_ttl_s: float = Field(default=3600.0, gt=0)
     grant_ttl_s: float = Field(default=900.0, gt=0)
 
+    #: Seconds between two passes of upkeep when little happens; when much happens it does not wait.
+    upkeep_interval_s: float = Field(default=30.0, gt=0)
+    #: Seconds a data file stays after it left a table, for readers that opened the table before.
+    upkeep_keep_files_s: float = Field(default=900.0, ge=0)
+    #: Seconds of silence after which upkeep does not wait for a consumer of the log any more.
+    consumer_lost_after_s: float = Field(default=600.0, gt=0)
+
     databricks_host: str | None = Field(default=None, validation_alias=_env("DATABRICKS_HOST"))
     databricks_token: SecretStr | None = Field(default=None, validation_alias=_env("DATABRICKS_TOKEN"))
     catalog_name: str | None = Field(default=None, validation_alias=_env("CATALOG_NAME"))

@@ -30,6 +30,7 @@ COMMANDS = (
     "dead",
     "replay",
     "audit",
+    "upkeep",
     "doctor",
     "demo",
     "bench",

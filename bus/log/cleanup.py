@@ -35,6 +35,13 @@ class Cleaned:
     orphans: int = 0
     bytes: int = 0
 
+    def add(self, other: Cleaned) -> None:
+        self.entries += other.entries
+        self.checkpoints += other.checkpoints
+        self.files += other.files
+        self.orphans += other.orphans
+        self.bytes += other.bytes
+
 
 def clean_log(table: DeltaLog, floor: int, done: Cleaned) -> None:
     """Delete entries and checksums below `floor`, which must not be above the oldest checkpoint that is kept."""

@@ -33,6 +33,8 @@ BATCH = 1_000
 #: Bytes of data files whose rows are held.
 HELD = 64 << 20
 KEPT_STATES = 2
+#: Entries above a checkpoint that cost no reader anything.
+FEW = 10
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,20 @@ class Done:
     state: int | None = None
     held_by: str | None = None
     cleaned: Cleaned = field(default_factory=Cleaned)
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.into or self.checkpoint is not None or self.cleaned != Cleaned())
+
+    def add(self, later: Done) -> None:
+        """A later pass of the same table."""
+        self.version, self.held_by = later.version, later.held_by
+        self.checkpoint = self.checkpoint if later.checkpoint is None else later.checkpoint
+        self.state = self.state if later.state is None else later.state
+        self.entries += later.entries
+        self.compacted += later.compacted
+        self.into += later.into
+        self.cleaned.add(later.cleaned)
 
 
 class Folding:
@@ -121,7 +137,7 @@ class Upkeep:
         return self.table.head(known) - known
 
     def run(self, force: bool = False) -> Done:
-        """Catch up with the log and do what is due. `force`: a checkpoint even after a single entry."""
+        """Catch up with the log and do what is due. `force`: a checkpoint even after few entries."""
         done = Done(self.table.schema.name)
         try:
             found = self._begun()
@@ -132,7 +148,7 @@ class Upkeep:
                 self._compact(found, done)
                 behind = found.version - found.checkpoint
                 last = moved < BATCH
-                if behind >= self.limits.checkpoint_every or (last and force and behind > 0):
+                if behind >= self.limits.checkpoint_every or (last and force and behind >= FEW):
                     self._checkpoint(found, done)
                     self._clean_log(found, done)
                 if last:

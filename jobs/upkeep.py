@@ -1,0 +1,176 @@
+"""Upkeep as a job: one pass over every table of the bus, or pass after pass while the hosts run. `python -m jobs.upkeep`."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import structlog
+
+from bus.errors import BusError
+from bus.home import Home
+from bus.log.compaction import Overtaken
+from bus.log.upkeep import Done, Upkeep
+from config.settings import Settings
+from jobs import logging
+from jobs.bootstrap import System
+from schemas.tables import TABLES
+
+log = structlog.get_logger(__name__)
+
+#: Seconds between two looks whether something came.
+LOOK_S = 0.5
+#: Entries after which a pass does not wait for its time.
+BUSY = 400
+
+
+class AlreadyRunning(RuntimeError):
+    """Another process keeps the tables of this home in shape."""
+
+
+@dataclass
+class Pass:
+    """What one pass over all tables did, and which tables it could not do."""
+
+    done: list[Done] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def worked(self) -> bool:
+        """Whether anything was changed, or should have been."""
+        return bool(self.failed) or any(one.changed for one in self.done)
+
+    def document(self) -> dict[str, Any]:
+        tables = [asdict(one) for one in self.done]
+        return {"ok": not self.failed, "tables": tables, "failed": self.failed, "seconds": round(self.seconds, 3)}
+
+    def add(self, other: Pass) -> None:
+        """Another pass of the same tables: counts add up, places are the newest."""
+        for one in other.done:
+            known = next((mine for mine in self.done if mine.table == one.table), None)
+            if known is None:
+                self.done.append(one)
+            else:
+                known.add(one)
+            self.failed.pop(one.table, None)
+        self.failed |= other.failed
+        self.seconds += other.seconds
+
+
+class Tables:
+    """The upkeep of every table of a home, each with what it knows from pass to pass."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self._interval = system.settings.upkeep_interval_s
+        self._upkeeps: dict[str, Upkeep] = {}
+        self._looked: dict[str, float] = {}
+
+    def run(self, say: Callable[[str], None] = lambda _: None) -> Pass:
+        """One pass over all of them, whatever there is to do."""
+        began = time.monotonic()
+        done = Pass()
+        for name in TABLES:
+            say(name)
+            self._one(name, done, force=True)
+        done.seconds = time.monotonic() - began
+        return done
+
+    def run_due(self) -> Pass:
+        """Those tables only for which enough came, or for which it is time."""
+        began = time.monotonic()
+        done = Pass()
+        for name in TABLES:
+            waited = time.monotonic() - self._looked.get(name, float("-inf"))
+            try:
+                due = self._upkeep(name).due()
+            except (BusError, OSError) as error:
+                due = 0 if waited < self._interval else 1
+                log.warning("upkeep.cannot_look", table=name, error=str(error))
+            if due >= BUSY or waited >= self._interval:
+                self._one(name, done, force=False)
+        done.seconds = time.monotonic() - began
+        return done
+
+    def _one(self, name: str, done: Pass, force: bool) -> None:
+        self._looked[name] = time.monotonic()
+        try:
+            done.done.append(self._upkeep(name).run(force=force))
+        except (BusError, OSError, Overtaken) as error:
+            log.warning("upkeep.failed", table=name, error=str(error) or type(error).__name__)
+            done.failed[name] = str(error) or type(error).__name__
+
+    def _upkeep(self, name: str) -> Upkeep:
+        if name not in self._upkeeps:
+            self._upkeeps[name] = self._system.upkeep(name)
+        return self._upkeeps[name]
+
+
+def watch(system: System, stop: threading.Event, told: Callable[[Pass], None] = lambda _: None) -> None:
+    """Pass after pass until `stop`: as often as it is worth it, and at least every `upkeep_interval_s`."""
+    tables = Tables(system)
+    while not stop.is_set():
+        done = tables.run_due()
+        if done.done or done.failed:
+            told(done)
+        stop.wait(LOOK_S)
+
+
+@contextmanager
+def alone(home: Home) -> Iterator[None]:
+    """One upkeep a home and machine. Two would do no harm, but work for nothing. Raises AlreadyRunning."""
+    home.run.mkdir(parents=True, exist_ok=True)
+    with open(home.run / "upkeep.lock", "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise AlreadyRunning(f"upkeep runs already in this home, process {file.read() or 'unknown'}") from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    settings = Settings.load()
+    logging.configure(settings.log_level, json_lines=True)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    system = System(settings)
+    with suppress(AlreadyRunning), alone(system.home):
+        watch(system, stop, _log)
+
+
+def _log(done: Pass) -> None:
+    for one in done.done:
+        if one.changed:
+            log.info(
+                "upkeep.done",
+                table=one.table,
+                version=one.version,
+                entries=one.entries,
+                compacted=one.compacted,
+                into=one.into,
+                checkpoint=one.checkpoint,
+                deleted_entries=one.cleaned.entries,
+                deleted_files=one.cleaned.files,
+                held_by=one.held_by,
+            )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
