@@ -32,7 +32,7 @@ LOOK_S = 0.5
 BUSY = 400
 
 
-class AlreadyRunning(RuntimeError):
+class UpkeepRunning(RuntimeError):
     """Another process keeps the tables of this home in shape."""
 
 
@@ -127,14 +127,14 @@ def watch(system: System, stop: threading.Event, told: Callable[[Pass], None] = 
 
 @contextmanager
 def alone(home: Home) -> Iterator[None]:
-    """One upkeep a home and machine. Two would do no harm, but work for nothing. Raises AlreadyRunning."""
+    """One upkeep a home and machine. Two would do no harm, but work for nothing. Raises UpkeepRunning."""
     home.run.mkdir(parents=True, exist_ok=True)
     with open(home.run / "upkeep.lock", "a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise AlreadyRunning(f"upkeep runs already in this home, process {file.read() or 'unknown'}") from None
+            raise UpkeepRunning(f"upkeep runs already in this home, process {file.read() or 'unknown'}") from None
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -151,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     system = System(settings)
-    with suppress(AlreadyRunning), alone(system.home):
+    with suppress(UpkeepRunning), alone(system.home):
         watch(system, stop, _log)
 
 

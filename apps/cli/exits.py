@@ -44,7 +44,7 @@ _KNOWN = {
     "Closed": _Known(FAILED),
     "ConfigError": _Known(FAILED, "correct what it names"),
     "HostFailed": _Known(FAILED, "tailrace doctor"),
-    "AlreadyRunning": _Known(FAILED, "nothing to do: one of it is enough"),
+    "UpkeepRunning": _Known(FAILED, "nothing to do: one of it is enough"),
     "AlreadyRunning": _Known(FAILED, "tailrace agents shows what runs where"),
     "UnknownAgent": _Known(MISUSE),
     "CannotReplay": _Known(MISUSE),
