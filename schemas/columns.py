@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -90,15 +92,16 @@ class TableSchema:
     def spark_ddl(self) -> str:
         return ", ".join(f"{c.name} {TYPES[c.type][1]}" for c in self.columns)
 
-    def sql_ddl(self, qualified_name: str) -> str:
-        """CREATE TABLE for Unity Catalog, with comments."""
+    def sql_ddl(self, qualified_name: str, properties: Mapping[str, str] = MappingProxyType({})) -> str:
+        """CREATE TABLE for Unity Catalog, with comments. `properties` come on top of what every table of the bus has."""
 
         def quoted(text: str) -> str:
             return "'" + text.replace("'", "''") + "'"
 
         lines = ",\n".join(f"  {c.name} {TYPES[c.type][1]} COMMENT {quoted(c.comment)}" for c in self.columns)
         partitions = f"\nPARTITIONED BY ({', '.join(self.partition_by)})" if self.partition_by else ""
+        said = ", ".join(f"'{key}' = '{value}'" for key, value in {"delta.appendOnly": "true", **properties}.items())
         return (
             f"CREATE TABLE IF NOT EXISTS {qualified_name} (\n{lines}\n) USING DELTA{partitions}\n"
-            f"COMMENT {quoted(self.comment)}\nTBLPROPERTIES ('delta.appendOnly' = 'true')"
+            f"COMMENT {quoted(self.comment)}\nTBLPROPERTIES ({said})"
         )
