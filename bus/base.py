@@ -75,6 +75,11 @@ Deliver = Callable[[Sequence[Message]], None]
 class Feed(Protocol):
     """What brings new rows to a host. May deliver a message twice, never not at all; order within a delivery is log order."""
 
+    @property
+    def position(self) -> int:
+        """Version up to which it needs nothing of the log any more."""
+        ...
+
     def start(self, agents: Sequence[str], deliver: Deliver) -> None:
         """Hand over what is open for `agents`, then whatever comes. `deliver` is called from the feed's thread."""
         ...

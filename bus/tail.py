@@ -13,6 +13,10 @@ class TailFeed:
         self._bus = bus
         self._leave: Callable[[], None] = lambda: None
 
+    @property
+    def position(self) -> int:
+        return self._bus.state.version
+
     def start(self, agents: Sequence[str], deliver: Deliver) -> None:
         def arrived(arrival: Arrival) -> None:
             if arrival.rows:

@@ -16,7 +16,7 @@ from bus.errors import UnfitStore
 from bus.home import Home
 from bus.keys import Keyring, KeyWitness, Signer
 from bus.log.bus import LogBus
-from bus.log.consumers import Consumers
+from bus.log.consumers import Consumers, Registered
 from bus.log.object_store import open_store
 from bus.log.seal import SigningSeal
 from bus.log.snapshot import Snapshots
@@ -124,15 +124,21 @@ class System:
         engine = agents[0].engine or engine
         workers = [agent.build(self) for agent in agents]
         bus = self.bus(agents, workers)
+        feed = self.feed(bus, engine)
+        position = Registered(
+            self.consumers(bus.table),
+            f"{agents[0].host}-{uuid.uuid4().hex[:8]}",
+            lambda: min(bus.state.version, feed.position),
+        )
         return Host(
             workers,
             bus,
-            self.feed(bus, engine),
+            feed,
             self.trust(bus.table_id),
             self.clock,
             self.middlewares,
             engine=engine,
-            companions=[self.projector(bus)] if agents[0].host == PROJECTING_HOST else [],
+            companions=[position, *([self.projector(bus)] if agents[0].host == PROJECTING_HOST else [])],
             timing=Timing(self.settings.lease_s),
         )
 

@@ -54,6 +54,7 @@ class StreamingFeed:
         #: Messages for the host's agents that the stream brought, and those handed over at once.
         self.streamed = 0
         self.handed_over = 0
+        self._reached = -1
 
     # --- life --------------------------------------------------------------------------------------------------------
 
@@ -74,6 +75,11 @@ class StreamingFeed:
             self._query.stop()
 
     @property
+    def position(self) -> int:
+        """The stream asks again for the entry it has come to, and may have read only a part of it."""
+        return self._bus.state.version if self._reached < 0 else self._reached
+
+    @property
     def input_rows(self) -> int:
         """Rows the running query reports to have read, by its own progress."""
         return sum(progress["numInputRows"] for progress in self._query.recentProgress)
@@ -87,9 +93,12 @@ class StreamingFeed:
                 self._deliver(waiting)
             later = {key: {m: v for m, v in rows.items() if v > version} for key, rows in self._pending.items()}
             self._pending = {key: rows for key, rows in later.items() if rows}
+        self._reached = version
         self._query = (
             spark.readStream.format("delta")
             .option("startingVersion", str(version))
+            # Days that went to the archive are no news.
+            .option("ignoreDeletes", "true")
             .option("maxFilesPerTrigger", str(MAX_FILES_PER_TRIGGER))
             .load(str(self._table.path))
             .writeStream.foreachBatch(self._batch)
@@ -157,3 +166,4 @@ class StreamingFeed:
             self.streamed += len(mine)
             if mine:
                 self._deliver(mine)
+        self._reached = max(self._reached, rows[-1].log_version - 1)

@@ -9,14 +9,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from apps.cli.checks import Check, Finding, Place, fail, ok, warn
+from apps.cli.terminal import counted
 
 if TYPE_CHECKING:
+    from bus.log.health import Health
     from bus.log.store import Location
 
 #: Free bytes below which something will fail soon.
 LITTLE_SPACE = 1 << 30
-#: Entries a log should stay under; upkeep sees to it.
-LONG_LOG = 2000
+#: The log whose health is said in any case.
+AGENT_MESSAGES = "agent_messages"
 INIT = "tailrace init"
 
 
@@ -96,20 +98,34 @@ def tables(place: Place) -> Finding:
     return ok("bus tables", f"{len(TABLES)}, with the protocol that only Tailrace writes")
 
 
-def log_length(place: Place) -> Finding:
+def table_health(place: Place) -> Finding:
+    """Short logs, few small files, nobody far behind: what upkeep sees to."""
+    from bus.log.consumers import LOST_AFTER_S, Consumers
+    from bus.log.health import health
     from bus.log.object_store import open_store
+    from bus.log.table import DeltaLog
+    from schemas.tables import TABLES
 
-    store = open_store(place.home.table("agent_messages"))
-    entries = sum(name.endswith(".json") for name in store.names("_delta_log"))
-    if not entries:
-        return fail("log", f"there is none at {store.uri}", INIT)
-    if entries > LONG_LOG:
-        return warn(
-            "log",
-            f"{entries:,} entries since the last clean-up; starting gets slow",
-            "checkpoint and clean up: see docs",
-        )
-    return ok("log", f"{entries:,} entries")
+    limit = LOST_AFTER_S if place.system is None else place.system.settings.consumer_lost_after_s
+    logs = [DeltaLog(open_store(place.home.table(name)), schema) for name, schema in TABLES.items()]
+    found = [health(log, Consumers(log, limit)) for log in logs]
+    lines = [_health(one) for one in found if one.table == AGENT_MESSAGES or one.troubles or one.lost]
+    if any(one.troubles for one in found):
+        return warn("table health", "\n".join(lines), "tailrace upkeep (tailrace up keeps it running)")
+    if any(one.lost for one in found):
+        return warn("table health", "\n".join(lines), "look whether the host still runs; upkeep waits for it no more")
+    return ok("table health", "\n".join(lines))
+
+
+def _health(one: Health) -> str:
+    parts = [
+        f"a log of {one.entries:,}, {one.since_checkpoint:,} since the checkpoint",
+        f"{counted(one.files, 'file')}, at most {one.small:,} small a day",
+    ]
+    if one.slowest is not None:
+        parts.append(f"slowest consumer {one.slowest.name}, {one.lag:,} behind")
+    parts += [f"{gone.name} is silent, {one.version - gone.version:,} behind" for gone in one.lost]
+    return f"{one.table}: {'; '.join(parts)}"
 
 
 def knowledge(place: Place) -> Finding:
@@ -137,4 +153,4 @@ def _filled(name: str, tables: Sequence[Location], data: bool) -> Finding:
 
 CHECKS: tuple[Check, ...] = (home, disk)
 #: What only makes sense where there is a home.
-INSIDE: tuple[Check, ...] = (keyring, private_keys, tables, log_length, knowledge, sample)
+INSIDE: tuple[Check, ...] = (keyring, private_keys, tables, table_health, knowledge, sample)

@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from apps.cli.checks import Finding, Place, agents, home, machine, run
 from bus.home import Home
+from bus.log import health
+from bus.log.consumers import Consumers
+from bus.log.object_store import open_store
+from bus.log.table import DeltaLog
 from jobs.bootstrap import System
 from schemas.payloads import Ask
+from schemas.tables import AGENT_MESSAGES
 from tests.unit.cli.conftest import Run
 
 JAVA_17 = "    java.specification.version = 17\\n"
@@ -103,7 +109,7 @@ def test_a_kernel_without_landlock_is_a_warning(place: Place, monkeypatch: pytes
 
 
 def test_a_sound_home(place: Place) -> None:
-    for check in (home.home, home.disk, home.keyring, home.tables, home.log_length):
+    for check in (home.home, home.disk, home.keyring, home.tables, home.table_health):
         assert check(place).level == "ok", check(place)
 
 
@@ -173,8 +179,19 @@ def test_a_table_that_is_gone(place: Place) -> None:
 
 
 def test_a_log_that_was_never_cleaned(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(home, "LONG_LOG", 0)
-    assert home.log_length(place).level == "warn"
+    monkeypatch.setattr(health, "LONG_LOG", 0)
+    found = home.table_health(place)
+    assert (found.level, found.remedy.split(" (")[0]) == ("warn", "tailrace upkeep")
+    assert "approvals: a log of 1" in found.found
+
+
+def test_a_consumer_that_fell_silent(place: Place) -> None:
+    long_ago = DeltaLog(
+        open_store(place.home.table("agent_messages")), AGENT_MESSAGES, now=lambda: datetime(2026, 1, 1, tzinfo=UTC)
+    )
+    Consumers(long_ago).note("main-1", 0)
+    found = home.table_health(place)
+    assert (found.level, "main-1 is silent, 0 behind" in found.found) == ("warn", True)
 
 
 def test_knowledge_and_sample_that_were_never_loaded(place: Place) -> None:
@@ -221,7 +238,7 @@ def test_the_command_in_a_home_without_data(run: Run, place: Place) -> None:
     assert names == [
         "settings", "python", "packages", "java", "java modules", "delta jars", "landlock", "clock",
         "home", "disk space",
-        "keyring", "private keys", "bus tables", "log", "knowledge", "sample data",
+        "keyring", "private keys", "bus tables", "table health", "knowledge", "sample data",
         "agents", "waiting messages",
     ]  # fmt: skip
     assert {c["name"] for c in said.json["checks"] if c["level"] == "fail"} >= {"knowledge", "sample data"}
