@@ -1,4 +1,4 @@
-"""A host that is its own murderer: `python -m tests.contract.crash_host FOLDER POINT AFTER`.
+"""A host that is its own murderer: `python -m tests.contract.crash_host PLACE POINT AFTER`.
 
 At POINT, the AFTER-th time it comes by, the process kills itself with SIGKILL: nothing is flushed, nothing is told.
 """
@@ -9,11 +9,11 @@ import asyncio
 import os
 import signal
 import sys
-from pathlib import Path
+from typing import Any
 
 from bus.fold import State
 from bus.log.bus import LogBus
-from bus.log.store import LocalStore
+from bus.log.store import Location, Store, within
 from bus.log.table import DeltaLog
 from bus.projections.projector import Projection, Projector
 from bus.projections.tables import event_row
@@ -42,18 +42,21 @@ class Death:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-class MortalStore(LocalStore):
+class MortalStore:
     """`before`: the data file is there and the entry is not. `after`: the entry is there, and nobody was told."""
 
-    def __init__(self, root: Path, death: Death, before: str, after: str) -> None:
-        super().__init__(root)
+    def __init__(self, real: Store, death: Death, before: str, after: str) -> None:
+        self._real = real
         self._death, self._before, self._after = death, before, after
 
     def put_if_absent(self, path: str, data: bytes) -> bool:
         self._death.passes(self._before)
-        won = super().put_if_absent(path, data)
+        won = self._real.put_if_absent(path, data)
         self._death.passes(self._after)
         return won
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
 
 
 class MortalPinger(Pinger):
@@ -69,18 +72,18 @@ class MortalPinger(Pinger):
         return outputs
 
 
-def source(folder: Path) -> DeltaLog:
-    return DeltaLog(folder / "agent_messages", AGENT_MESSAGES)
+def source(place: Location) -> DeltaLog:
+    return DeltaLog(within(place, "agent_messages"), AGENT_MESSAGES)
 
 
-def events(folder: Path) -> DeltaLog:
-    return DeltaLog(folder / "agent_events", AGENT_EVENTS)
+def events(place: Location) -> DeltaLog:
+    return DeltaLog(within(place, "agent_events"), AGENT_EVENTS)
 
 
-async def main(folder: Path, death: Death) -> None:
-    messages, projected = source(folder), events(folder)
-    messages.store = MortalStore(messages.path, death, "entry_before", "entry_after")
-    projected.store = MortalStore(projected.path, death, "projected_before", "projected_after")
+async def main(place: Location, death: Death) -> None:
+    messages, projected = source(place), events(place)
+    messages.store = MortalStore(messages.store, death, "entry_before", "entry_after")
+    projected.store = MortalStore(projected.store, death, "projected_before", "projected_after")
     bus = LogBus(messages, state=State())
     projector = Projector(bus, messages, [Projection(projected, event_row)], pause_s=0.001)
     host = Host([MortalPinger(death)], bus, TailFeed(bus), TrustEverybody(), SystemClock(), [], companions=[projector])
@@ -93,4 +96,4 @@ async def main(folder: Path, death: Death) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), Death(sys.argv[2], int(sys.argv[3]))))
+    asyncio.run(main(sys.argv[1], Death(sys.argv[2], int(sys.argv[3]))))

@@ -17,6 +17,7 @@ from bus.base import Bus, Feed
 from bus.client import TailraceClient
 from bus.fold import State
 from bus.log.bus import LogBus
+from bus.log.store import Location, within
 from bus.log.table import DeltaLog
 from bus.memory import MemoryBus, MemoryLog
 from bus.tail import TailFeed
@@ -210,20 +211,19 @@ class MemoryWorld(_Worlds):
 
 
 class LogWorld(_Worlds):
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, place: Location) -> None:
         super().__init__()
-        self.folder = folder
-        self.table = DeltaLog(folder / "agent_messages", AGENT_MESSAGES)
+        self.table = DeltaLog(within(place, "agent_messages"), AGENT_MESSAGES)
         self.table.create()
 
     def bus(self, state: State | None = None, **how: Any) -> Bus:
-        return self._opened(LogBus(DeltaLog(self.table.path, AGENT_MESSAGES), state=state, **how))
+        return self._opened(LogBus(DeltaLog(self.table.uri, AGENT_MESSAGES), state=state, **how))
 
     def feed(self, bus: Bus) -> Feed:
         return TailFeed(bus)
 
     def rows(self) -> list[dict[str, Any]]:
-        return read_rows(self.table.path)
+        return read_rows(self.table.uri)
 
     def foreign(self, *rows: dict[str, Any]) -> int:
         """Append rows as somebody would who knows the table's columns and none of its rules; returns the version."""
@@ -239,6 +239,7 @@ class StreamingWorld(LogWorld):
 
     def __init__(self, folder: Path, spark: Any) -> None:
         super().__init__(folder)
+        self.folder = folder
         self._spark = spark
 
     def feed(self, bus: Bus) -> Feed:
@@ -247,7 +248,7 @@ class StreamingWorld(LogWorld):
         return StreamingFeed(bus, self.table, self.folder / "checkpoints" / uuid.uuid4().hex, lambda: self._spark)
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
+def read_rows(place: Location) -> list[dict[str, Any]]:
     """All rows of a table by deltalake, in log order."""
     import stamina
     from deltalake import DeltaTable
@@ -255,7 +256,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
     for attempt in stamina.retry_context(on=DeltaError, attempts=10, wait_initial=0.01, wait_max=0.2):
         with attempt:
-            rows = DeltaTable(str(path)).to_pyarrow_table().to_pylist()
+            rows = DeltaTable(str(place)).to_pyarrow_table().to_pylist()
     return sorted(rows, key=lambda row: (_or(row.get("log_version")), _or(row.get("seq"))))
 
 

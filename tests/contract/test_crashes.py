@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from bus.log.bus import LogBus
+from bus.log.store import Location, within
 from tests.contract import crash_host
 from tests.contract.harness import Ping, message, read_rows
 
@@ -24,13 +25,15 @@ PATIENCE = 60.0
 class Hosts:
     """Processes, each with its point of death, and none left behind."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, place: Location | None = None) -> None:
+        """`folder` holds what they say; `place` the tables, when they are elsewhere."""
         self._folder = folder
+        self._place = folder if place is None else place
         self._running: list[subprocess.Popen[bytes]] = []
         self._logs: dict[int, Path] = {}
 
     def start(self, point: str = "never", after: int = 0) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "tests.contract.crash_host", str(self._folder), point, str(after)]
+        command = [sys.executable, "-m", "tests.contract.crash_host", str(self._place), point, str(after)]
         path = self._folder / f"host{len(self._logs)}.log"
         with open(path, "wb") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log)
@@ -87,8 +90,8 @@ def until(condition: Callable[[], Any], hosts: Hosts) -> None:
 class Producer:
     """Sends from this process, and remembers what was acknowledged."""
 
-    def __init__(self, folder: Path) -> None:
-        self.bus = LogBus(crash_host.source(folder))
+    def __init__(self, place: Location) -> None:
+        self.bus = LogBus(crash_host.source(place))
         self.acknowledged: list[str] = []
 
     def send(self, count: int) -> None:
@@ -104,8 +107,8 @@ class Producer:
         return len(self.bus.state.open)
 
 
-def check(folder: Path, acknowledged: list[str]) -> None:
-    rows = read_rows(folder / "agent_messages")
+def check(place: Location, acknowledged: list[str]) -> None:
+    rows = read_rows(within(place, "agent_messages"))
     assert Counter(r["message_id"] for r in rows if r["message_type"] == "request") == dict.fromkeys(acknowledged, 1)
     assert max(Counter(row["message_id"] for row in rows).values()) == 1
     receipts = {row["causation_id"]: row for row in rows if row["message_type"] == "receipt"}
@@ -117,9 +120,10 @@ def check(folder: Path, acknowledged: list[str]) -> None:
             receipt = receipts[row["causation_id"]]
             assert (row["log_version"], row["handling_id"]) == (receipt["log_version"], receipt["handling_id"])
     said = Counter((row["log_version"], row["seq"]) for row in rows if row["message_type"] == "event")
-    projected = Counter((row["log_version"], row["seq"]) for row in read_rows(folder / "agent_events"))
+    projected = Counter((row["log_version"], row["seq"]) for row in read_rows(within(place, "agent_events")))
     assert projected == said
-    versions = sorted(int(path.stem) for path in (folder / "agent_messages" / "_delta_log").glob("*.json"))
+    names = crash_host.source(place).store.names("_delta_log")
+    versions = sorted(int(name.removesuffix(".json")) for name in names if name.endswith(".json"))
     assert versions == list(range(len(versions)))
 
 

@@ -1,0 +1,218 @@
+"""Tables in Azure and S3, on emulators: the contract that concerns the store, and faults of the network between."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bus.errors import LogMissing, StoreRefused, StoreUnavailable, Superseded, UnfitStore
+from bus.log import rows as codec
+from bus.log.object_store import ObjectStore
+from bus.log.table import DeltaLog
+from schemas.tables import AGENT_MESSAGES
+from tests.contract import crash_host
+from tests.contract.broken_line import Line
+from tests.contract.emulators import azure_port, s3_port, use_azure, use_s3
+from tests.contract.harness import LogWorld, Ping, error_of, message, result
+from tests.contract.test_crashes import Hosts, Producer, check, until
+from tests.contract.test_handling import (
+    output_of,
+    receipt_for,
+    test_a_host_that_starts_later_finds_what_is_open,
+    test_a_lost_decision_drops_its_whole_commit_and_nobody_elses,
+    test_a_request_gets_its_response,
+    test_a_response_can_be_waited_for_by_somebody_who_came_later,
+    test_messages_of_a_conversation_are_handled_in_log_order,
+    test_receipt_and_outputs_are_rows_of_one_commit,
+)
+
+__all__ = [
+    "azure_port",
+    "s3_port",
+    "test_a_host_that_starts_later_finds_what_is_open",
+    "test_a_lost_decision_drops_its_whole_commit_and_nobody_elses",
+    "test_a_request_gets_its_response",
+    "test_a_response_can_be_waited_for_by_somebody_who_came_later",
+    "test_messages_of_a_conversation_are_handled_in_log_order",
+    "test_receipt_and_outputs_are_rows_of_one_commit",
+]
+
+
+@pytest.fixture(params=["s3", "azure"])
+def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A place of its own in each of the two, for each test."""
+    kind = request.param
+    port = request.getfixturevalue(f"{kind}_port")
+    return f"{(use_s3 if kind == 's3' else use_azure)(monkeypatch, port)}/{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+async def world(monkeypatch: pytest.MonkeyPatch, azure_port: int) -> AsyncIterator[Any]:
+    """Azure alone, for the sake of time: above the store, both are the same code."""
+    made = LogWorld(f"{use_azure(monkeypatch, azure_port)}/{uuid.uuid4().hex}")
+    made.patience = 30.0
+    yield made
+    await made.close()
+
+
+# --- the store -------------------------------------------------------------------------------------------------------
+
+
+def test_one_name_is_put_once(place: str) -> None:
+    store = ObjectStore(place)
+    assert store.put_if_absent("a/b", b"mine")
+    assert store.put_if_absent("a/b", b"mine")  # a try whose answer got lost is not lost
+    assert not store.put_if_absent("a/b", b"another's")
+    assert store.get("a/b") == b"mine"
+
+
+def test_files_are_listed_replaced_and_deleted(place: str) -> None:
+    store = ObjectStore(place)
+    for name in ("2", "0", "1"):
+        store.put(f"_delta_log/{name}.json", b"x" * int(name))
+    store.put("_delta_log/deeper/3.json", b"")
+    store.replace("_delta_log/2.json", b"whole")
+    assert sorted(store.names("_delta_log", "0.json")) == ["1.json", "2.json"]
+    assert {(one.path, one.size) for one in store.list("_delta_log")} == {
+        ("_delta_log/0.json", 0),
+        ("_delta_log/1.json", 1),
+        ("_delta_log/2.json", 5),
+        ("_delta_log/deeper/3.json", 0),
+    }
+    store.delete("_delta_log/2.json")
+    store.delete("_delta_log/2.json")
+    assert (store.get("_delta_log/2.json"), store.exists("_delta_log/2.json"), store.list("nowhere")) == (
+        None,
+        False,
+        [],
+    )
+
+
+def test_the_head_is_found_and_no_table_says_what_to_do(place: str) -> None:
+    log = DeltaLog(place, AGENT_MESSAGES)
+    with pytest.raises(LogMissing, match="tailrace init"):
+        log.head()
+    with pytest.raises(LogMissing, match="tailrace init"):
+        log.check()
+    log.create()
+    for version in range(1, 4):
+        assert log.put(version, codec.to_arrow([message(Ping(n=version))], version)).won
+    assert {log.head(known) for known in (-1, 0, 2, 3)} == {3}
+    assert [version for version, _ in log._entries_after(1)] == [2, 3]
+
+
+def test_a_store_that_ignores_the_condition_is_refused_and_stays_empty(place: str) -> None:
+    class Careless(ObjectStore):
+        def _create(self, path: str, data: bytes) -> None:
+            self._put(path, data)
+
+    store = Careless(place)
+    with pytest.raises(UnfitStore, match="two writers could both believe to have won"):
+        DeltaLog(store, AGENT_MESSAGES).create()
+    assert store.list() == []
+
+
+# --- several writers, and their deaths ---------------------------------------------------------------------------------
+
+
+def test_of_two_that_handled_the_same_messages_one_is_heard(place: str) -> None:
+    world = LogWorld(place)
+    rivals = [world.bus(), world.bus()]
+    asked = [message(Ping(n=n)) for n in range(6)]
+    result(rivals[0].submit(asked))
+    rivals[1].catch_up()
+    tries = [
+        rival.submit(
+            [receipt_for(one, "Pinger", f"{one.message_id}-{n}"), output_of(one, "Pinger", f"{one.message_id}-{n}")]
+        )
+        for one in asked
+        for n, rival in enumerate(rivals)
+    ]
+    errors = [error_of(one) for one in tries]
+    assert Counter(map(type, errors)) == {type(None): 6, Superseded: 6}
+    assert Counter(row["causation_id"] for row in world.receipts()) == {one.message_id: 1 for one in asked}
+    assert {row["handling_id"] for row in world.of_kind("Pong")} == {row["handling_id"] for row in world.receipts()}
+    for rival in rivals:
+        rival.close()
+
+
+@pytest.mark.parametrize(("place", "point"), [("s3", "entry_before"), ("azure", "entry_after")], indirect=["place"])
+def test_a_host_killed_around_its_entry(tmp_path: Path, place: str, point: str) -> None:
+    """The data file is there and the entry is not; the entry is there and nobody was told. With projections beside it."""
+    crash_host.source(place).create()
+    crash_host.events(place).create()
+    hosts = Hosts(tmp_path, place)
+    producer = Producer(place)
+    try:
+        dying = hosts.start(point, after=2)
+        producer.send(4)
+        until(lambda: hosts.died(dying) or (not producer.open and producer.send(2)), hosts)
+        hosts.start()
+        until(lambda: producer.open == 0, hosts)
+        hosts.stop()
+    finally:
+        hosts.bury()
+        producer.bus.close()
+    check(place, producer.acknowledged)
+
+
+# --- a network that fails ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lost", ["question", "answer", "every answer once"])
+def test_a_connection_that_breaks_neither_loses_nor_repeats(
+    monkeypatch: pytest.MonkeyPatch, s3_port: int, lost: str
+) -> None:
+    with Line(s3_port) as line:
+        url = f"{use_s3(monkeypatch, line.port)}/{uuid.uuid4().hex}"
+        world = LogWorld(url)
+        bus = world.bus()
+        result(bus.submit([message(Ping(n=0))]))
+        line.breaks(lost)
+        sent = [message(Ping(n=n)) for n in range(1, 4)]
+        for one in sent:
+            result(bus.submit([one]))
+        assert line.broken
+        assert [row["content"] for row in world.rows()] == [f'{{"n":{n}}}' for n in range(4)]
+        assert world.table.head() == 4
+        bus.close()
+
+
+def test_a_store_that_is_gone_is_named_and_comes_back(monkeypatch: pytest.MonkeyPatch, s3_port: int) -> None:
+    with Line(s3_port) as line:
+        log = DeltaLog(
+            ObjectStore(f"{use_s3(monkeypatch, line.port)}/{uuid.uuid4().hex}", sleep=lambda _: None), AGENT_MESSAGES
+        )
+        log.create()
+        line.breaks("everything")
+        with pytest.raises(StoreUnavailable, match="cannot be reached"):
+            log.put(1, codec.to_arrow([message(Ping(n=1))], 1))
+        line.breaks("nothing")
+        assert log.append(codec.to_arrow([message(Ping(n=1))], 1)) == 1
+
+
+# --- errors are part of the product --------------------------------------------------------------------------------------
+
+
+def test_a_bucket_that_is_not_there(place: str) -> None:
+    with pytest.raises(StoreUnavailable, match="no such bucket or container; create it first"):
+        DeltaLog(place.replace("//tables", "//elsewhere"), AGENT_MESSAGES).create()
+
+
+def test_an_endpoint_without_tls_says_what_allows_it(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = "AWS" if place.startswith("s3") else "AZURE"
+    monkeypatch.delenv(f"{kind}_ALLOW_HTTP")
+    with pytest.raises(StoreUnavailable, match=f"{kind}_ALLOW_HTTP=true"):
+        DeltaLog(place, AGENT_MESSAGES).create()
+
+
+def test_a_wrong_key_is_refused_at_once(monkeypatch: pytest.MonkeyPatch, azure_port: int) -> None:
+    url = use_azure(monkeypatch, azure_port)
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "bm90IHRoZSBrZXk=")
+    with pytest.raises(StoreRefused, match=r"AZURE_\* environment variables"):
+        DeltaLog(f"{url}/x", AGENT_MESSAGES).create()
