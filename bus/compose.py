@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -34,6 +35,11 @@ ROW_KEYS = frozenset(
 
 #: One message for `send_many`: (agent, payload), or a row with `ROW_KEYS`.
 Item = tuple[str, Payload] | Mapping[str, Any]
+
+
+def system_micros() -> int:
+    """UTC microseconds by this machine's clock."""
+    return time.time_ns() // 1000
 
 
 @dataclass(frozen=True)
@@ -70,16 +76,18 @@ class Composer:
         *,
         message_id: str | None = None,
         correlation_id: str | None = None,
+        causation_id: str | None = None,
+        traceparent: str | None = None,
         not_before: datetime | int | None = None,
         expires_at: datetime | int | None = None,
         **envelope: Any,
     ) -> Message:
         check_size(kind, content)
-        if envelope.get("causation_id") is None and envelope.get("traceparent") is None:
-            envelope["traceparent"] = new_traceparent()
         return Message(
             message_id=message_id or str(uuid.uuid4()),
             correlation_id=correlation_id or str(uuid.uuid4()),
+            causation_id=causation_id,
+            traceparent=traceparent or (new_traceparent() if causation_id is None else None),
             from_agent=USER + self.user,
             to_agent=to,
             message_type="event" if to == EVERYONE else "request",

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 
 from bus.base import Arrival, Bus
 from bus.errors import Closed, TimedOut
+from bus.ids import IdSet
 from bus.past import Past, Position
 from bus.watch import Accept
 from schemas.envelope import Message
 
 #: Events kept for a subscriber that is busy; what comes on top is read from the log when its turn comes.
 BUFFERED = 10_000
+#: Events whose ids are remembered at least, so that a copy of one is not given out.
+IDS_KEPT = 100_000
 
 
 class Subscription(Iterator[Message]):
@@ -51,7 +55,10 @@ class Subscription(Iterator[Message]):
         self._chunks: Iterator[list[Message]] | None = None
         self._fresh: list[Message] = []
         self._missed = True
-        self._leave = bus.subscribe(self._arrived)
+        #: Ids given out since the log was first read. The bus drops what was copied in the log, a table shows it again.
+        self._given: IdSet | None = None
+        self._leave = bus.subscribe(_weakly(self))
+        weakref.finalize(self, self._leave)  # a loop that was left by `break` closes nothing
 
     def __enter__(self) -> Subscription:
         return self
@@ -99,7 +106,7 @@ class Subscription(Iterator[Message]):
                         raise self._end
                     return None
                 row = self._ready.popleft()
-            if self._accept(row):
+            if self._accept(row) and (self._given is None or self._given.add(row.message_id)):
                 return row
 
     @property
@@ -116,6 +123,7 @@ class Subscription(Iterator[Message]):
                 if self._chunks is None:
                     # Kept from here on; whatever came before is in the log that is read now.
                     self._fresh, self._missed = [], False
+                    self._given = IdSet(IDS_KEPT) if self._given is None else self._given
                     self._chunks = self._past.events(self.kinds, self._position)
             try:
                 chunk = next(self._chunks, None)
@@ -140,7 +148,7 @@ class Subscription(Iterator[Message]):
 
     # --- the bus's thread --------------------------------------------------------------------------------------------
 
-    def _arrived(self, arrival: Arrival) -> None:
+    def arrived(self, arrival: Arrival) -> None:
         wanted = [row for row in arrival.rows if row.message_type == "event" and row.kind in self.kinds]
         if not wanted:
             return
@@ -149,6 +157,7 @@ class Subscription(Iterator[Message]):
                 self._hand_out(wanted)
             elif not self._behind:
                 self._behind = True  # they are in the log, and are read from there when their turn comes
+                self._position = (wanted[0].log_version, wanted[0].seq - 1)
             elif len(self._fresh) + len(wanted) <= self._buffered and not self._missed:
                 self._fresh += wanted
             else:
@@ -167,3 +176,14 @@ class Subscription(Iterator[Message]):
         """Idempotent; from any thread."""
         self._leave()
         self.fail(Closed("the subscription was closed"))
+
+
+def _weakly(subscription: Subscription) -> Callable[[Arrival], None]:
+    """A listener that does not keep its subscription alive."""
+    known = weakref.ref(subscription)
+
+    def arrived(arrival: Arrival) -> None:
+        if (alive := known()) is not None:
+            alive.arrived(arrival)
+
+    return arrived
