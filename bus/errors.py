@@ -9,6 +9,7 @@ BusError
 │   └── StoreRefused    an object store that refuses us (also a PermissionError)
 ├── Superseded          a commit was dropped because its decision was lost
 ├── ContentTooLarge     a message over 1 MiB
+├── NotAMessage         a row of a bulk append that would be no message
 ├── Untrusted           a signature, key or principal does not hold
 ├── MissingKey          a private key that cannot be read
 ├── TimedOut            no answer in time
@@ -59,6 +60,10 @@ class Superseded(BusError):
 
 class ContentTooLarge(BusError):
     """A content over 1 MiB. Remedy: store it elsewhere and send a reference."""
+
+
+class NotAMessage(BusError):
+    """A row of a bulk append that would be no message; none of the rows was written."""
 
 
 class Untrusted(BusError):

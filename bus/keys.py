@@ -45,7 +45,7 @@ class Keyring:
 
     def __init__(self, keys: Sequence[TrustedKey]) -> None:
         self.keys = {key.key_id: key for key in keys}
-        self._nodes: dict[bytes, tuple[str, str, int, int, bytes]] = {}
+        self._nodes: dict[bytes, tuple[str, str, int, int, str]] = {}
         self._public = {k.key_id: Ed25519PublicKey.from_public_bytes(base64.b64decode(k.public)) for k in keys}
 
     @classmethod
@@ -116,11 +116,11 @@ class Keyring:
 
     def _check_tree(self, key_id: str, data: bytes, form: str) -> None:
         """Climb from the row to the signed root, or to a node that the very same way led to the root from before."""
-        place_text, size_text, signature, path_text = form.split(":")
-        place, size, path = int(place_text), int(size_text), _bytes(path_text)
+        place_text, size_text, signature, path = form.split(":")
+        place, size = int(place_text), int(size_text)
         if f"{place}:{size}" != f"{place_text}:{size_text}":
             raise ValueError("numbers in a second spelling")
-        climbed: list[tuple[bytes, tuple[str, str, int, int, bytes]]] = []
+        climbed: list[tuple[bytes, tuple[str, str, int, int, str]]] = []
         for node, at, of, rest in tree.climb(data, place, size, path):
             way = (key_id, signature, at, of, rest)
             if self._nodes.get(node) == way:
@@ -180,7 +180,7 @@ class Signer:
         for key_id, places in of_key.items():
             data = [messages[p].signed_bytes(self.table_id, self.environment, key_id) for p in places]
             for place, signature in zip(places, self.signatures(messages[places[0]].from_agent, data), strict=True):
-                signed[place] = messages[place].model_copy(update={"key_id": key_id, "signature": signature})
+                signed[place] = messages[place].with_fields(key_id=key_id, signature=signature)
         return signed
 
     def signatures(self, sender: str, data: Sequence[bytes]) -> list[str]:
@@ -188,10 +188,10 @@ class Signer:
         _, private = self._key(sender)
         if len(data) == 1:
             return [PREFIX + _text(private.sign(data[0]))]
-        levels = tree.grow([tree.leaf(one) for one in data])
+        levels = tree.grow(data)
         signature = _text(private.sign(_ROOT + levels[-1][0]))
-        size = len(data)
-        return [f"{TREE}{p}:{size}:{signature}:{_text(path)}" for p, path in enumerate(tree.paths(levels))]
+        end = f":{len(data)}:{signature}:"
+        return [f"{TREE}{place}{end}{path}" for place, path in enumerate(tree.paths(levels))]
 
 
 class KeyWitness:

@@ -40,7 +40,7 @@ class SignedTrust:
         self._checked: OrderedDict[tuple[int, int], str | None] = OrderedDict()
 
     def check(self, message: Message, conversation: Sequence[Message]) -> list[Message]:
-        rows = list(conversation) or [message]
+        rows = conversation or [message]
         # What nobody signed does not begin a conversation, wherever it stands.
         begin = next((place for place, row in enumerate(rows) if self._is_signed(row)), 0)
         root = rows[begin]

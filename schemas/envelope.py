@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -54,6 +54,15 @@ class Message(BaseModel):
     seq: int = -1
     handling_id: str | None = None
 
+    def with_fields(self, **fields: Any) -> Message:
+        """A copy with other values, which are not validated: `model_copy` at a tenth of its price, for hot paths."""
+        copy = object.__new__(Message)
+        object.__setattr__(copy, "__dict__", self.__dict__ | fields)
+        object.__setattr__(copy, "__pydantic_fields_set__", self.__pydantic_fields_set__)
+        object.__setattr__(copy, "__pydantic_extra__", None)
+        object.__setattr__(copy, "__pydantic_private__", None)
+        return copy
+
     @property
     def position(self) -> tuple[int, int]:
         """Order in the log."""
@@ -69,7 +78,7 @@ class Message(BaseModel):
         Table, environment and key are part of it, so that a row cannot be replayed elsewhere or under another key.
         """
         said = self.__dict__
-        parts = [_place(table_id, environment, key_id)]
+        parts = [place_bytes(table_id, environment, key_id)]
         for name in SIGNED_COLUMNS:
             value = said[name]
             if value is None:
@@ -83,7 +92,8 @@ class Message(BaseModel):
 
 
 @lru_cache(maxsize=1000)
-def _place(table_id: str, environment: str, key_id: str) -> bytes:
+def place_bytes(table_id: str, environment: str, key_id: str) -> bytes:
+    """Where a signature holds, as its first bytes."""
     parts = [one.encode() for one in (table_id, environment, key_id)]
     return b"".join(_length(len(data)) + data for data in parts)
 

@@ -6,10 +6,11 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import structlog
 
@@ -17,6 +18,7 @@ from bus.base import Arrival, Listener, tell
 from bus.errors import Closed, ContentTooLarge, LogError, Superseded
 from bus.fold import State, decision_key, valid_rows
 from bus.log import rows as codec
+from bus.log.columns import Columns, stats
 from bus.log.follower import Accept, Follower, accept_all
 from bus.log.seal import NoSeal, Seal
 from bus.log.snapshot import Snapshots
@@ -38,6 +40,16 @@ RETRY_AFTER = 0.5
 @dataclass
 class _Submission:
     messages: Sequence[Message]
+    done: Future[int]
+
+
+@dataclass
+class _Bulk:
+    """A commit of its own."""
+
+    columns: Columns
+    key_id: str | None
+    signatures: list[str] | None
     done: Future[int]
 
 
@@ -67,9 +79,10 @@ class LogBus:
         self._linger = linger_ms / 1000
         self._lock = threading.RLock()
         self._listeners: list[Listener] = []
-        self._submissions: queue.SimpleQueue[_Submission | None] = queue.SimpleQueue()
+        self._submissions: queue.SimpleQueue[_Submission | _Bulk | None] = queue.SimpleQueue()
         self._gate = threading.Lock()
         self._closed = False
+        self._unrivalled = False
         self._stopping = threading.Event()
         self.on_failure: Callable[[BaseException], None] = lambda _: None
         self._waiter = Waiter(table.store)
@@ -96,6 +109,26 @@ class LogBus:
                 done.set_exception(Closed("the bus is closed"))
             else:
                 self._submissions.put(_Submission(messages, done))
+        return done
+
+    def submit_rows(self, rows: Sequence[Mapping[str, Any]], common: Mapping[str, Any]) -> Future[int]:
+        """Commit many plain rows of one sender in one commit, faster than messages; `common`: what all of them share.
+
+        From the caller's thread. They are requests or events; the future raises NotAMessage, ContentTooLarge or Closed.
+        """
+        done: Future[int] = Future()
+        done.set_running_or_notify_cancel()
+        try:
+            columns = Columns(rows, common)
+            sealed = self._seal.columns(columns)
+        except Exception as error:
+            done.set_exception(error)
+            return done
+        with self._gate:
+            if self._closed:
+                done.set_exception(Closed("the bus is closed"))
+            else:
+                self._submissions.put(_Bulk(columns, *sealed, done))
         return done
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
@@ -172,19 +205,41 @@ class LogBus:
             size = 0
             while size < COMMIT_LIMIT and not self._submissions.empty():
                 batch.append(self._submissions.get())
-                size += len(batch[-1].messages) if batch[-1] else 0
+                size += len(batch[-1].messages) if isinstance(batch[-1], _Submission) else 0
             open_for_more = None not in batch
             company = len(batch) - 1
-            pending = [one for one in batch if one is not None]
+            pending = [one for one in batch if isinstance(one, _Submission)]
             if pending:
                 self._commit(pending)
+            for one in batch:
+                if isinstance(one, _Bulk):
+                    self._commit_bulk(one)
+
+    def _commit_bulk(self, bulk: _Bulk) -> None:
+        try:
+            while True:
+                with self._lock:
+                    self.catch_up()
+                    version = self._follower.head + 1
+                    rows = bulk.columns.table(version, bulk.key_id, bulk.signatures)
+                    if self.table.put(version, rows, stats=stats(rows)).won:
+                        # A client that came in the middle of the log keeps no open set: to it they are only a version.
+                        folded = [] if self.state.partial else codec.from_arrow(codec.dated(rows), version)
+                        self._follower.fold(version, folded, partial(self._told, own=True))
+                        break
+                time.sleep(random.uniform(0, 0.005))
+            bulk.done.set_result(version)
+        except Exception as error:
+            bulk.done.set_exception(error)
 
     def _commit(self, pending: list[_Submission]) -> None:
         try:
             backoff = 0.0005
             while pending:
                 with self._lock:
-                    self.catch_up()
+                    # Where looking costs a request, whoever won last time tries at once: losing tells as much as looking.
+                    if not self._unrivalled:
+                        self.catch_up()
                     pending = self._still_wanted(pending)
                     if not pending:
                         return
@@ -192,7 +247,9 @@ class LogBus:
                     if self._put(messages):
                         for one in pending:
                             one.done.set_result(self._follower.head)
+                        self._unrivalled = self.table.store.lists_at_once
                         return
+                self._unrivalled = False
                 # Lost the version. Jitter, so that rivals do not stay in step; the lock is free meanwhile.
                 time.sleep(random.uniform(0, backoff))
                 backoff = min(backoff * 2, 0.05)
@@ -229,8 +286,9 @@ class LogBus:
         if not put.won:
             return False
         self._seal.commit()
-        committed = [m.model_copy(update={"log_version": version, "seq": i}) for i, m in enumerate(messages)]
+        committed = [m.with_fields(log_version=version, seq=i) for i, m in enumerate(messages)]
         self._follower.fold(version, committed, partial(self._told, own=True))
+        self._waiter.hasten()
         return True
 
 

@@ -26,15 +26,22 @@ QUARANTINE = "GovernanceAgent"
 def to_arrow(messages: Sequence[Message], version: int) -> pa.Table:
     """Rows of the commit that tries to be `version`, in their order."""
     columns: list[pa.Array] = []
+    raws = [message.__dict__ for message in messages]
     for field in _SCHEMA:
         if field.name == "log_version":
             values: Any = [version] * len(messages)
         elif field.name == "seq":
             values = range(len(messages))
         else:
-            values = [getattr(message, field.name) for message in messages]
+            name = field.name
+            values = [raw[name] for raw in raws]
         columns.append(pa.array(values, type=field.type))
     return pa.Table.from_arrays(columns, schema=_SCHEMA)
+
+
+def dated(rows: pa.Table) -> pa.Table:
+    """Rows of a file with the partition column that a reader would add."""
+    return rows.append_column("date", pa.nulls(rows.num_rows, pa.date32()))
 
 
 def from_arrow(table: pa.Table, version: int | None = None) -> list[Message]:

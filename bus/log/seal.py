@@ -7,6 +7,7 @@ from typing import Protocol
 
 from bus.audit import AuditChain, fact_hash, is_audit
 from bus.keys import Signer
+from bus.log.columns import Columns
 from schemas.envelope import Message
 
 
@@ -17,6 +18,10 @@ class Seal(Protocol):
 
     def commit(self) -> None: ...
 
+    def columns(self, rows: Columns) -> tuple[str | None, list[str] | None]:
+        """Key id and signatures for rows that are no messages yet, and no audit facts either."""
+        ...
+
 
 class NoSeal:
     """For the buses of tests and tables without signatures."""
@@ -26,6 +31,9 @@ class NoSeal:
 
     def commit(self) -> None:
         return
+
+    def columns(self, rows: Columns) -> tuple[str | None, list[str] | None]:
+        return None, None
 
 
 class SigningSeal:
@@ -59,3 +67,8 @@ class SigningSeal:
 
     def commit(self) -> None:
         self._chain.advance(*self._tip)
+
+    def columns(self, rows: Columns) -> tuple[str | None, list[str] | None]:
+        key_id = self._signer.key_id(rows.sender)
+        data = rows.signed_bytes(self._signer.table_id, self._signer.environment, key_id)
+        return key_id, self._signer.signatures(rows.sender, data)

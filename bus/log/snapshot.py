@@ -192,7 +192,7 @@ def _messages(table: pa.Table, names: list[str], places: Iterable[int]) -> list[
     """In the order they were written: `from_arrow` sorts by position, and one position may stand here for two agents."""
     taken = list(places)
     part = table.take(pa.array(taken, pa.int64())).select(_ROWS.names)
-    found = codec.from_arrow(part.append_column("date", pa.nulls(len(taken), pa.date32())))
+    found = codec.from_arrow(codec.dated(part))
     by_position = {m.position: m for m in found}
     positions = zip(part.column("log_version").to_pylist(), part.column("seq").to_pylist(), strict=True)
     return [(names[p], by_position[position]) for p, position in zip(taken, positions, strict=True)]

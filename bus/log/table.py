@@ -284,6 +284,22 @@ class DeltaLog:
         return int(self.now().timestamp() * 1000)
 
 
+#: Columns whose values hardly repeat: a dictionary of them is a second copy.
+_VARIED = frozenset(
+    (
+        "message_id",
+        "correlation_id",
+        "causation_id",
+        "content",
+        "timestamp",
+        "traceparent",
+        "signature",
+        "seq",
+        "handling_id",
+    )
+)
+
+
 def _parquet(rows: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     small = rows.num_rows < 1000
@@ -291,9 +307,9 @@ def _parquet(rows: pa.Table) -> bytes:
     pq.write_table(
         rows,
         sink,
-        compression="none" if small else "zstd",
-        use_dictionary=not small,
-        write_statistics=not small,
+        compression="none" if small else {n: "none" if n == "signature" else "snappy" for n in rows.column_names},
+        use_dictionary=False if small else [name for name in rows.column_names if name not in _VARIED],
+        write_statistics=False,
         store_schema=False,
     )
     return sink.getvalue().to_pybytes()

@@ -38,8 +38,12 @@ class Waiter:
             self._sleep()
         return False
 
+    def hasten(self) -> None:
+        """Look often for a while: something was committed here, so an answer may be near."""
+        if self._notify is None:
+            self.wake()
+
     def wake(self) -> None:
-        """Look again now, and often: something was committed here, so an answer may be near."""
         try:
             os.write(self._wake, b"!")
         except BlockingIOError:

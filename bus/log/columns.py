@@ -1,0 +1,191 @@
+"""Many rows as columns: a bulk append from plain dicts to Arrow, without a message object a row."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bus.audit import AUDIT_KIND
+from bus.errors import ContentTooLarge, NotAMessage
+from bus.fold import EXECUTION_CLAIMED, INSTANCE_CHANGED
+from schemas.envelope import MAX_CONTENT, place_bytes
+from schemas.tables import AGENT_MESSAGES, SIGNED_COLUMNS
+
+_SCHEMA = AGENT_MESSAGES.file_schema
+_REQUIRED = ("message_id", "correlation_id", "from_agent", "to_agent", "message_type", "kind", "content", "timestamp")
+_LONGEST = {"message_id": 100, "correlation_id": 100, "from_agent": 200, "to_agent": 200, "kind": 100}
+_MAY_BE_EMPTY = ("to_agent", "content")
+_TYPES = ("request", "event")
+_USUAL = {"schema_version": 1, "priority": 5, "attempt": 1}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Columns:
+    """Rows that all come from one sender. `common` holds what is the same for all of them.
+
+    Raises NotAMessage for a row that would not be one, and ContentTooLarge.
+    """
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]], common: Mapping[str, Any]) -> None:
+        self.size = len(rows)
+        self._common = {**_USUAL, **common}
+        self._columns: dict[str, pa.Array] = {}
+        for name in SIGNED_COLUMNS:
+            if rows and name in rows[0]:
+                self._columns[name] = self._column(name, rows)
+        strangers = {name for row in rows[:1] for name in row} - set(SIGNED_COLUMNS)
+        if strangers:
+            raise NotAMessage(
+                f"there is no column {', '.join(sorted(strangers))}; there are {', '.join(SIGNED_COLUMNS)}"
+            )
+        for name in _REQUIRED:
+            if name not in self._columns and self._common.get(name) is None:
+                raise NotAMessage(f"every row needs {name}")
+        self._check()
+
+    @property
+    def sender(self) -> str:
+        return str(self._common["from_agent"])
+
+    def _column(self, name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Array:
+        try:
+            values = [row[name] for row in rows]
+        except KeyError:
+            raise NotAMessage(
+                f"{name} is in the first row and missing in another: all rows need the same columns"
+            ) from None
+        try:
+            return pa.array(values, type=_SCHEMA.field(name).type)
+        except (pa.ArrowException, TypeError, OverflowError) as error:
+            raise NotAMessage(f"{name}: {error}") from error
+
+    def _check(self) -> None:
+        for name, column in self._columns.items():
+            if name in _REQUIRED and column.null_count:
+                raise NotAMessage(f"{name} is null in {column.null_count} of {self.size} rows")
+        for name, longest in _LONGEST.items():
+            lengths = self._of(name, pc.utf8_length)
+            if lengths is not None and not (
+                (name in _MAY_BE_EMPTY or lengths["min"] >= 1) and lengths["max"] <= longest
+            ):
+                raise NotAMessage(f"{name} must have 1 to {longest} characters")
+        sizes = self._of("content", pc.binary_length)
+        if sizes is not None and sizes["max"] > MAX_CONTENT:
+            raise ContentTooLarge(f"a content holds {sizes['max']} bytes; the limit is {MAX_CONTENT} bytes")
+        for name, least, most in (("priority", 1, 10), ("attempt", 1, 2**31 - 1)):
+            found = self._of(name, lambda column: column)
+            if found is not None and not (found["min"] is not None and least <= found["min"] and found["max"] <= most):
+                raise NotAMessage(f"{name} must be {least} to {most}")
+        kinds = set(pc.unique(self._columns["kind"]).to_pylist()) if "kind" in self._columns else {self._common["kind"]}
+        if bound := kinds & {AUDIT_KIND, INSTANCE_CHANGED, EXECUTION_CLAIMED}:
+            raise NotAMessage(
+                f"{', '.join(sorted(bound))} is decided or chained as it is committed: send it as a message"
+            )
+        types = set(pc.unique(self._columns["message_type"]).to_pylist()) if "message_type" in self._columns else set()
+        if strange := (types | {self._common.get("message_type") or "request"}) - set(_TYPES):
+            raise NotAMessage(f"message_type {', '.join(sorted(strange))}: a producer writes {' or '.join(_TYPES)}")
+
+    def _of(self, name: str, measure: Any) -> dict[str, Any] | None:
+        if name not in self._columns:
+            return None
+        found: dict[str, Any] = pc.min_max(measure(self._columns[name])).as_py()
+        return found
+
+    # --- signing -----------------------------------------------------------------------------------------------------
+
+    def signed_bytes(self, table_id: str, environment: str, key_id: str) -> list[bytes]:
+        """For each row what `Message.signed_bytes` gives for the same row."""
+        pieces: list[Any] = []
+        constant = place_bytes(table_id, environment, key_id)
+        for name in SIGNED_COLUMNS:
+            column = self._columns.get(name)
+            if column is None:
+                constant += _field(self._common.get(name))
+                continue
+            pieces.append(pa.scalar(constant, pa.binary()))
+            pieces += _numbers(column) if pa.types.is_integer(_plain(column).type) else _texts(column)
+            constant = b""
+        pieces.append(pa.scalar(constant, pa.binary()))
+        if not self._columns:
+            return [constant] * self.size
+        joined: list[bytes] = pc.binary_join_element_wise(*pieces, pa.scalar(b"", pa.binary())).to_pylist()
+        return joined
+
+    # --- writing -----------------------------------------------------------------------------------------------------
+
+    def table(self, version: int, key_id: str | None, signatures: Sequence[str] | None) -> pa.Table:
+        """The file of the commit that tries to be `version`."""
+        made: dict[str, pa.Array] = {
+            "log_version": pa.repeat(pa.scalar(version, pa.int64()), self.size),
+            "seq": pa.array(range(self.size), pa.int32()),
+        }
+        if signatures is not None:
+            made["signature"] = pa.array(signatures, pa.string())
+        columns = []
+        for field in _SCHEMA:
+            column = made.get(field.name, self._columns.get(field.name))
+            if column is None:
+                value = key_id if field.name == "key_id" else self._common.get(field.name)
+                column = pa.repeat(pa.scalar(value, field.type), self.size)
+            columns.append(column)
+        return pa.Table.from_arrays(columns, schema=_SCHEMA)
+
+
+def stats(table: pa.Table) -> dict[str, Any]:
+    """Least and greatest value of the columns that readers skip files by, as Delta writes them."""
+    least: dict[str, Any] = {}
+    most: dict[str, Any] = {}
+    for name in AGENT_MESSAGES.stats:
+        column = _plain(table.column(name))
+        found = pc.min_max(column).as_py()
+        as_text = _iso if pa.types.is_timestamp(table.column(name).type) else (lambda v: v)
+        least[name], most[name] = as_text(found["min"]), as_text(found["max"])
+    return {"minValues": least, "maxValues": most, "nullCount": dict.fromkeys(AGENT_MESSAGES.stats, 0)}
+
+
+def _iso(micros: int) -> str:
+    moment = _EPOCH + timedelta(microseconds=micros)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _plain(column: Any) -> Any:
+    """Times as the integers they are."""
+    return column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column
+
+
+def _field(value: str | int | None) -> bytes:
+    if value is None:
+        return _big_endian([-1])
+    if isinstance(value, int):
+        return _big_endian([8, value])
+    data = value.encode()
+    return _big_endian([len(data)]) + data
+
+
+def _texts(column: pa.Array) -> list[Any]:
+    lengths = pc.fill_null(pc.binary_length(column), -1).to_pylist()
+    data = column.cast(pa.binary())
+    return [_fixed(lengths), pc.fill_null(data, b"") if column.null_count else data]
+
+
+def _numbers(column: pa.Array) -> list[Any]:
+    values = _plain(column).to_pylist()
+    if column.null_count:
+        return [pa.array([_field(value) for value in values], pa.binary())]
+    return [pa.scalar(_big_endian([8]), pa.binary()), _fixed(values)]
+
+
+def _fixed(values: Sequence[int]) -> pa.Array:
+    data = pa.py_buffer(_big_endian(values))
+    return pa.Array.from_buffers(pa.binary(8), len(values), [None, data]).cast(pa.binary())
+
+
+def _big_endian(values: Sequence[int]) -> bytes:
+    numbers = array("q", values)
+    numbers.byteswap()
+    return numbers.tobytes()
