@@ -284,8 +284,19 @@ class History:
             if bound is not None:
                 wanted &= is_kept(pc.field(bound[0]), _scalar(bound))
         found, _ = source.scan(["correlation_id", "log_version"], wanted)
+        if not found.num_rows and self._agents is not None:
+            self._check_agents(source)
         order = found.sort_by("log_version").column("correlation_id").to_pylist()
         return list(dict.fromkeys(order)), len(order)
+
+    def _check_agents(self, source: DeltaLog) -> None:
+        """Nothing was found: because of the span, or because nobody has that name?"""
+        found, _ = source.scan(["from_agent"], pc.field("message_type") == "receipt")
+        known = set(found.column("from_agent").to_pylist()) | {agent.name for agent in AGENTS}
+        if unknown := sorted((self._agents or frozenset()) - known):
+            raise CannotReplay(
+                f"no agent called {', '.join(unknown)} has handled anything here; {', '.join(sorted(known))} have"
+            )
 
     @cached_property
     def claims(self) -> dict[str, Message]:

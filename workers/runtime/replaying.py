@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -154,7 +153,6 @@ class Replayed:
 
     receipt: Receipt
     outputs: tuple[Message, ...]
-    elapsed_ms: float
     instance: str
     where: str = ""
     skipped: str | None = None
@@ -182,17 +180,11 @@ class Replayer:
         attempt = _Attempt(recording.said.attempts)
         clock = _Then(recording.began)
         runner = Runner(self.worker, self.instance, bus, self._trust, clock, [attempt, time_limit])
-        started = time.perf_counter()
-        await runner.run(recording.message)
-        elapsed = (time.perf_counter() - started) * 1000
-        return Replayed(
-            Receipt.model_validate_json(bus.receipt.content),
-            tuple(bus.outputs),
-            elapsed,
-            self.instance,
-            attempt.where,
-            self._moment.skipped,
-        )
+        try:
+            await runner.run(recording.message)
+        except (Exception, SystemExit) as error:  # nothing that one message does ends the replay of the others
+            bus.failed(f"{type(error).__name__}: {error}")
+        return Replayed(bus.receipt, tuple(bus.outputs), self.instance, attempt.where, self._moment.skipped)
 
 
 class RecordingBus:
@@ -207,12 +199,12 @@ class RecordingBus:
         self.on_failure: Any = lambda _: None
         self.outputs: list[Message] = []
         self._recording = recording
-        self._receipt: Message | None = None
+        #: What the runner says of the handling; it settles every message it runs.
+        self.receipt = Receipt(outcome="dead", reason="it ended without a word")
 
-    @property
-    def receipt(self) -> Message:
-        assert self._receipt is not None, "the runner settles every message it runs"
-        return self._receipt
+    def failed(self, reason: str) -> None:
+        """The handling ended in a way that no runner survives."""
+        self.receipt = Receipt(outcome="dead", reason=reason)
 
     def submit(self, messages: Sequence[Message]) -> Future[int]:
         done: Future[int] = Future()
@@ -221,7 +213,9 @@ class RecordingBus:
             done.set_exception(Superseded(taken))
             return done
         self.outputs += [row for row in messages if row.message_type != "receipt"]
-        self._receipt = next((row for row in messages if row.message_type == "receipt"), self._receipt)
+        for row in messages:
+            if row.message_type == "receipt":
+                self.receipt = Receipt.model_validate_json(row.content)
         done.set_result(self._recording.receipt.log_version)
         return done
 

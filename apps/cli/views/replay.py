@@ -111,7 +111,7 @@ def _result(result: Result) -> RenderableType:
             ("the conversation: ", "quiet"), (f"tailrace trace {safe(recording.message.correlation_id)}", "command")
         )
     )
-    return Group(head, Padding(Group(*below), (0, 0, 0, 2)))
+    return Group(head, Padding(Group(*below), (0, 0, 0, 2), expand=False))
 
 
 def _differences(differences: Sequence[Difference]) -> list[RenderableType]:
@@ -121,7 +121,7 @@ def _differences(differences: Sequence[Difference]) -> list[RenderableType]:
         if one.output != output:
             output = one.output
             parts.append(Text(safe(output), style="kind"))
-        parts.append(Padding(_difference(one), (0, 0, 0, 2)))
+        parts.append(Padding(_difference(one), (0, 0, 0, 2), expand=False))
     if len(differences) > FIELDS:
         parts.append(Text(f"and {counted(len(differences) - FIELDS, 'field')} more", style="quiet"))
     return parts
