@@ -6,10 +6,10 @@ BIN := .venv/bin
 ARGS ?=
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup run test lint fmt unit integration acceptance bench coverage lock clean
+.PHONY: help setup run test lint fmt unit integration acceptance bench bench-bus coverage lock wheels clean
 
 help: ## Show this list
-	@awk 'BEGIN { FS = ":.*## "; print "make TARGET" } /^[a-z]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## "; print "make TARGET" } /^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Virtual environment, packages, Java, Delta's JARs: once, the only step that needs a network
 	@PYTHON="$(PYTHON)" infra/setup.sh
@@ -43,6 +43,9 @@ acceptance: setup ## Tests that drive the command line as a person would
 bench: setup ## Latency and throughput, as ratios within one run
 	@$(BIN)/tailrace bench $(ARGS)
 
+bench-bus: setup ## The bus against PostgreSQL, Redis and Spark; as root it installs what is missing (ARGS=--quick)
+	@$(BIN)/python -m tests.bench.compare $(ARGS)
+
 coverage: setup ## Every test with coverage, worker processes included; below 80 % it fails
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest -q $(ARGS)
@@ -52,6 +55,9 @@ coverage: setup ## Every test with coverage, worker processes included; below 80
 
 lock: setup ## Compile requirements.txt from pyproject.toml (UPGRADE=1 takes newer versions)
 	@infra/lock.sh
+
+wheels: setup ## The client's and the server's wheel, into dist
+	@$(BIN)/python infra/wheels.py
 
 clean: ## Remove what tests and builds left; keeps .venv and .tailrace
 	@rm -rf .coverage .coverage.* htmlcov build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis spark-warehouse metastore_db derby.log

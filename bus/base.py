@@ -7,12 +7,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
-import structlog
-
 from bus.fold import State
+from bus.logs import LateLogger
 from schemas.envelope import Message
 
-log = structlog.get_logger(__name__)
+log = LateLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,12 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
-import structlog
-
 from bus.arrivals import Arrivals, is_response
 from bus.base import Bus
 from bus.compose import Composer, Item
 from bus.errors import IdTaken, TimedOut
 from bus.home import Home
+from bus.logs import LateLogger
 from bus.past import MemoryPast, Past, Position, TablePast
 from bus.pressure import Advice, Nobody, Pressure, WhenBusy
 from bus.subscription import Subscription
@@ -27,7 +26,7 @@ from schemas.envelope import EVERYONE, USER, Message
 from schemas.payloads import Payload
 from schemas.tables import AGENT_MESSAGES
 
-log = structlog.get_logger(__name__)
+log = LateLogger(__name__)
 
 #: Messages, and characters of content, that one commit of `send_many` carries at most.
 COMMIT_ROWS = 5_000

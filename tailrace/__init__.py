@@ -6,41 +6,73 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bus.client import TailraceClient
+    from bus.aio import AsyncSubscription, AsyncTailraceClient
+    from bus.client import Subscription, TailraceClient, read
+    from schemas.envelope import Message
     from schemas.payloads import Payload
     from tailrace.embedded import local
     from workers.runtime.base import Context, Outgoing, Received, Worker, audit, event, reply, request
 
-_HOME = {
-    "TailraceClient": "bus.client",
+#: Of the client, which is all that `tailrace-client` brings.
+_CLIENT = {
+    "AsyncSubscription": "bus.aio",
+    "AsyncTailraceClient": "bus.aio",
+    "Message": "schemas.envelope",
     "Payload": "schemas.payloads",
-    "local": "tailrace.embedded",
+    "Subscription": "bus.client",
+    "TailraceClient": "bus.client",
+    "read": "bus.client",
+}
+#: Of the server: what agents are made of.
+_SERVER = {
     "Context": "workers.runtime.base",
     "Outgoing": "workers.runtime.base",
     "Received": "workers.runtime.base",
     "Worker": "workers.runtime.base",
     "audit": "workers.runtime.base",
     "event": "workers.runtime.base",
+    "local": "tailrace.embedded",
     "reply": "workers.runtime.base",
     "request": "workers.runtime.base",
 }
+_MODULES = {"errors", "payloads"}
 
 __all__ = [
+    "AsyncSubscription",
+    "AsyncTailraceClient",
     "Context",
+    "Message",
     "Outgoing",
     "Payload",
     "Received",
+    "Subscription",
     "TailraceClient",
     "Worker",
     "audit",
     "event",
     "local",
+    "read",
     "reply",
     "request",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name in _CLIENT:
+        return getattr(import_module(_CLIENT[name]), name)
+    if name in _MODULES:
+        return import_module(f"tailrace.{name}")
+    if name not in _SERVER:
         raise AttributeError(f"tailrace has no {name}")
-    return getattr(import_module(_HOME[name]), name)
+    try:
+        return getattr(import_module(_SERVER[name]), name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != "workers":
+            raise
+        raise ImportError(
+            f"tailrace.{name} is part of the server, and only the client is installed: pip install 'tailrace-client[server]'"
+        ) from error
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_MODULES])

@@ -1,0 +1,20 @@
+"""The payloads of Tailrace's own agents: what they take, answer and tell. A payload of your own derives from `Payload`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from schemas import payloads
+
+if TYPE_CHECKING:
+    from schemas.payloads import *  # noqa: F403  # type checkers follow a star, and no name can be forgotten
+
+
+def __getattr__(name: str) -> Any:
+    if name != "Payload" and name not in payloads.KINDS:
+        raise AttributeError(f"there is no payload {name}; there are {', '.join(sorted(payloads.KINDS))}")
+    return getattr(payloads, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({"Payload", *payloads.KINDS})
