@@ -280,10 +280,7 @@ class LogBus:
     def _put(self, messages: list[Message]) -> bool:
         version = self._follower.head + 1
         decided = [key for message in messages if (key := decision_key(message))]
-        put = self.table.put(
-            version, codec.to_arrow(messages, version), decided=decided, stats=codec.row_stats(messages, version)
-        )
-        if not put.won:
+        if not self.table.put_encoded(version, codec.encode(messages, version, decided)).won:
             return False
         self._seal.commit()
         committed = [m.with_fields(log_version=version, seq=i) for i, m in enumerate(messages)]

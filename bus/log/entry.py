@@ -75,6 +75,8 @@ class Entry:
     decided: Sequence[str]
     compacted: tuple[Added, ...] = ()
     removed: tuple[Removed, ...] = ()
+    #: The rows of `added` once more, without nulls, when they are few: a follower then needs no second file.
+    inline: Sequence[Mapping[str, Any]] = ()
 
 
 def creation(schema: TableSchema, table_id: str, now_ms: int, commit_id: str) -> bytes:
@@ -101,10 +103,18 @@ def creation(schema: TableSchema, table_id: str, now_ms: int, commit_id: str) ->
 
 
 def append(
-    added: Sequence[Added], now_ms: int, commit_id: str, txns: Mapping[str, int], decided: Sequence[str]
+    added: Sequence[Added],
+    now_ms: int,
+    commit_id: str,
+    txns: Mapping[str, int],
+    decided: Sequence[str],
+    inline: Sequence[Mapping[str, Any]] = (),
 ) -> bytes:
     """An append's entry. commitInfo comes first, as the protocol recommends."""
-    actions: list[dict[str, Any]] = [{"commitInfo": _info(now_ms, "WRITE", commit_id, decided)}]
+    info = _info(now_ms, "WRITE", commit_id, decided)
+    if inline:
+        info["tailrace"]["rows"] = list(inline)
+    actions: list[dict[str, Any]] = [{"commitInfo": info}]
     actions += [{"txn": {"appId": app, "version": version, "lastUpdated": now_ms}} for app, version in txns.items()]
     actions += [{"add": add_action(one, now_ms, data_change=True)} for one in added]
     return _lines(*actions)
@@ -152,10 +162,12 @@ def parse(version: int, data: bytes) -> Entry:
     compacted: list[Added] = []
     removed: list[Removed] = []
     txns: dict[str, int] = {}
+    inline: Sequence[Mapping[str, Any]] = ()
     for action in _actions(version, data):
         if info := action.get("commitInfo"):
             ours = info.get("tailrace") or {}
             commit_id, decided = ours.get("commitId"), ours.get("decided") or ()
+            inline = ours.get("rows") or ()
         elif add := action.get("add"):
             # Without a change of data it is compaction: the rows were seen where they were first written.
             (added if add.get("dataChange", True) else compacted).append(added_file(add))
@@ -168,7 +180,14 @@ def parse(version: int, data: bytes) -> Entry:
             txns[txn["appId"]] = txn["version"]
         elif "protocol" in action and version > 0:
             check_protocol(action["protocol"])
-    return Entry(version, commit_id, tuple(added), txns, decided, tuple(compacted), tuple(removed))
+        elif "metaData" in action and version > 0:
+            raise ForeignLog(
+                f"log entry {version} changes the table's metadata, which Tailrace never does: another writer was here. "
+                "Nothing was written; restore the log from a backup, or stop that writer and start anew elsewhere"
+            )
+    if len(inline) != sum(one.rows for one in added) or not all(isinstance(row, dict) for row in inline):
+        inline = ()  # the files say it in any case
+    return Entry(version, commit_id, tuple(added), txns, decided, tuple(compacted), tuple(removed), inline)
 
 
 def added_file(add: Mapping[str, Any]) -> Added:
@@ -221,6 +240,25 @@ def check_protocol(protocol: Mapping[str, Any]) -> None:
             f"this is not a log that Tailrace writes: reader version {protocol.get('minReaderVersion')}, "
             f"writer version {protocol.get('minWriterVersion')}, features not known here: {extra}. Nothing was written."
         )
+
+
+def check_metadata(metadata: Mapping[str, Any], schema: TableSchema) -> None:
+    """Refuse to write what other writers may have made of a table. Raises ForeignLog, naming the first difference."""
+    there, ours = (
+        {field["name"]: field["type"] for field in json.loads(text)["fields"]}
+        for text in (metadata["schemaString"], schema.delta)
+    )
+    different = ""
+    if list(there) != list(ours):
+        different = f"has columns {list(there)}, not those of {schema.name}"
+    elif changed := [name for name in ours if there[name] != ours[name]]:
+        different = f"has another type of column {changed[0]} than {schema.name}: {there[changed[0]]}"
+    elif list(metadata.get("partitionColumns") or ()) != list(schema.partition_by):
+        different = f"is partitioned by {metadata.get('partitionColumns')}, not by {list(schema.partition_by)}"
+    elif (metadata.get("configuration") or {}).get("delta.appendOnly") != "true":
+        different = "is no longer append-only"
+    if different:
+        raise ForeignLog(f"the table {different}; nothing was written")
 
 
 def data_path(partition: Mapping[str, str | None], name: str) -> str:

@@ -70,7 +70,7 @@ class Follower:
         if self.is_overtaken() or self.table.exists(self.head + STEPS):
             self._leap(told)
         while (entry := self.table.entry(self.head + 1)) is not None:
-            rows = codec.from_arrow(self.table.read(entry), entry.version)
+            rows = codec.of_entry(self.table, entry)
             self.fold(entry.version, self._deciding(rows), told)
         return self.head
 

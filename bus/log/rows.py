@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
 from pydantic import ValidationError
 
+from bus.log.entry import Entry
+from bus.log.parquet import SmallParquet
+from bus.log.table import DeltaLog, Encoded, parquet
 from schemas.envelope import EVERYONE, MALFORMED, Message, is_user
 from schemas.tables import AGENT_MESSAGES
 
 _SCHEMA = AGENT_MESSAGES.file_schema
 _NAMES = _SCHEMA.names
+_NULLS = dict.fromkeys(_NAMES)
+_SMALL = SmallParquet(AGENT_MESSAGES)
+
+#: Rows that are written without pyarrow, and characters of content that an entry carries itself.
+FEW = 100
+INLINE = 16_384
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -37,6 +46,28 @@ def to_arrow(messages: Sequence[Message], version: int) -> pa.Table:
             values = [raw[name] for raw in raws]
         columns.append(pa.array(values, type=field.type))
     return pa.Table.from_arrays(columns, schema=_SCHEMA)
+
+
+def encode(messages: Sequence[Message], version: int, decided: Sequence[str]) -> Encoded:
+    """The commit that tries to be `version`, as it is stored."""
+    if len(messages) > FEW:
+        return Encoded(parquet(to_arrow(messages, version)), len(messages), row_stats(messages, version), decided)
+    raws = [{**message.__dict__, "log_version": version, "seq": place} for place, message in enumerate(messages)]
+    inline: list[dict[str, Any]] = []
+    if sum(len(message.content) for message in messages) <= INLINE:
+        inline = [{name: value for name, value in m.__dict__.items() if value is not None} for m in messages]
+    return Encoded(_SMALL.encode(raws), len(messages), row_stats(messages, version), decided, inline)
+
+
+def of_entry(table: DeltaLog, entry: Entry) -> list[Message]:
+    """The rows of one entry in their order, from the entry itself when it has them."""
+    if not entry.inline:
+        return from_arrow(table.read(entry), entry.version)
+    return [_message(_NULLS | raw, entry.version, place) for place, raw in enumerate(map(_placeless, entry.inline))]
+
+
+def _placeless(raw: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in raw.items() if name not in ("log_version", "seq")}
 
 
 def dated(rows: pa.Table) -> pa.Table:

@@ -39,6 +39,20 @@ def utc_now() -> datetime:
 
 
 @dataclass(frozen=True)
+class Encoded:
+    """The rows of a commit as they are stored: a parquet file, and what its entry says about it.
+
+    `decided`: decisions among the rows. `inline`: the rows once more, for whoever follows entry by entry.
+    """
+
+    data: bytes
+    rows: int
+    stats: Mapping[str, Any]
+    decided: Sequence[str] = ()
+    inline: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True)
 class Put:
     """The outcome of trying one version. Lost: another's entry is there; absorb it and decide again."""
 
@@ -85,9 +99,10 @@ class DeltaLog:
         """The table's id. Raises LogMissing, or ForeignLog when its protocol or columns are not what we write."""
         protocol, metadata = self.definition()
         entries.check_protocol(protocol)
-        columns = [field["name"] for field in json.loads(metadata["schemaString"])["fields"]]
-        if columns != self.schema.arrow.names:
-            raise ForeignLog(f"{self.uri} has columns {columns}, not those of {self.schema.name}; nothing was written")
+        try:
+            entries.check_metadata(metadata, self.schema)
+        except ForeignLog as error:
+            raise ForeignLog(f"{self.uri}: {error}") from None
         return str(metadata["id"])
 
     def definition(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -173,21 +188,25 @@ class DeltaLog:
         rows: pa.Table,
         *,
         txns: Mapping[str, int] | None = None,
-        decided: Sequence[str] = (),
         stats: Mapping[str, Any] | None = None,
     ) -> Put:
         """Try to be `version`. `rows` have the file schema. Never overwrites; raises OSError when the disk says no."""
+        encoded = Encoded(parquet(rows), rows.num_rows, stats or {}) if rows.num_rows else None
+        return self.put_encoded(version, encoded, txns)
+
+    def put_encoded(self, version: int, rows: Encoded | None, txns: Mapping[str, int] | None = None) -> Put:
+        """The same with rows that are a file already; None: no rows at all."""
         now = self.now()
         now_ms = int(now.timestamp() * 1000)
         commit_id = uuid.uuid4().hex
         added: tuple[Added, ...] = ()
-        if rows.num_rows:
+        if rows is not None:
             partition = {name: now.date().isoformat() for name in self.schema.partition_by}
             path = entries.data_path(partition, f"part-{commit_id}.parquet")
-            data = _parquet(rows)
-            self.store.put(path, data)
-            added = (Added(path, partition, len(data), rows.num_rows, {"numRecords": rows.num_rows, **(stats or {})}),)
-        entry = entries.append(added, now_ms, commit_id, txns or {}, decided)
+            self.store.put(path, rows.data)
+            added = (Added(path, partition, len(rows.data), rows.rows, {"numRecords": rows.rows, **rows.stats}),)
+        decided, inline = (rows.decided, rows.inline) if rows else ((), ())
+        entry = entries.append(added, now_ms, commit_id, txns or {}, decided, inline)
         try:
             won = self.store.put_if_absent(entry_path(version), entry)
         except OSError:
@@ -198,9 +217,9 @@ class DeltaLog:
             won = True
         if won:
             won = self._in_the_living_log(version, added, txns or {})
-        if won and added and self.now() - now > _LONG and not self.store.exists(added[0].file):
+        if won and rows and self.now() - now > _LONG and not self.store.exists(added[0].file):
             # We slept between the two files, and clean-up took the first for that of a writer who died.
-            self.store.put(added[0].file, data)
+            self.store.put(added[0].file, rows.data)
         return Put(version, won)
 
     def _in_the_living_log(self, version: int, added: Sequence[Added], txns: Mapping[str, int]) -> bool:
@@ -300,7 +319,7 @@ _VARIED = frozenset(
 )
 
 
-def _parquet(rows: pa.Table) -> bytes:
+def parquet(rows: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     small = rows.num_rows < 1000
     # A commit of a few rows is all overhead: dictionaries and statistics cost more than they save.
