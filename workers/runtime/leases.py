@@ -115,6 +115,7 @@ class Leases:
         self._unsubscribe = self._bus.subscribe(self._arrived)
         for holder in self._holders.values():
             self._be_born(holder)
+        self._note_held()
 
     async def join(self) -> None:
         """Say that the instances have started, and bury those of this machine that did not live to say they stopped."""
@@ -204,7 +205,6 @@ class Leases:
 
         leases = list(self._bus.state.leases.values())
         holder.membership = Membership(holder.agent, holder.name, leases, self._timing.now(), conversation_of)
-        self._note_held()
 
     # --- rows out ----------------------------------------------------------------------------------------------------
 
@@ -268,6 +268,7 @@ class Leases:
         """Our lease was ended while we slept. What is under way goes on, and its receipt decides; nothing else is ours."""
         before, holder.name = holder.name, _new_name(holder.agent)
         self._be_born(holder)
+        self._note_held()
         holder.on_change()
         await self._say([(holder, self._fact(holder, "started", busy=holder.busy))])
         holder.renewed_at = self._timing.now()
