@@ -178,7 +178,16 @@ class DeltaLog:
     def checkpoint_version(self) -> int | None:
         """The newest checkpoint; entries below it may have been cleaned away."""
         data = self.store.get("_delta_log/_last_checkpoint")
-        return None if data is None else int(json.loads(data)["version"])
+        if data is None:
+            return None
+        try:
+            return int(json.loads(data)["version"])
+        except (ValueError, KeyError, TypeError):
+            # A hint that somebody spoilt; the files themselves say it as well, at the price of a listing.
+            names = self.store.names("_delta_log")
+            return max(
+                (int(name[:20]) for name in names if ".checkpoint." in name and name[:20].isdigit()), default=None
+            )
 
     # --- appending -------------------------------------------------------------------------------------------------
 
@@ -281,15 +290,25 @@ class DeltaLog:
         return table.to_pyarrow_table(columns=list(columns) if columns else None, filters=filters), table.version()
 
     def open(self) -> DeltaTable:
-        """As any Delta reader sees it: the only way a bus table is opened by deltalake."""
+        """As any Delta reader sees it: the only way a bus table is opened by deltalake. Raises LogMissing, ForeignLog."""
         import stamina
         from deltalake import DeltaTable
-        from deltalake.exceptions import DeltaError
+        from deltalake.exceptions import DeltaError, TableNotFoundError
+
+        def is_passing(error: Exception) -> bool:
+            return isinstance(error, DeltaError) and not isinstance(error, TableNotFoundError)
 
         # A folder listing is no snapshot: while commits land, it can show version N+2 without N+1.
-        for attempt in stamina.retry_context(on=DeltaError, attempts=10, wait_initial=0.01, wait_max=0.5):
-            with attempt:
-                return DeltaTable(self.uri)
+        try:
+            for attempt in stamina.retry_context(on=is_passing, attempts=10, wait_initial=0.01, wait_max=0.5):
+                with attempt:
+                    return DeltaTable(self.uri)
+        except TableNotFoundError as error:
+            raise LogMissing(f"no log at {self.uri}: run `tailrace init`") from error
+        except DeltaError as error:
+            raise ForeignLog(
+                f"{self.uri} cannot be read as a Delta table ({error}); restore it from a backup"
+            ) from error
         raise AssertionError("unreachable: the retry either returns or raises")
 
     def follow(self, after: int) -> Iterator[tuple[Entry, pa.Table]]:
