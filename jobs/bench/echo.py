@@ -1,56 +1,59 @@
-"""The other process of a hop: a host with one agent that answers with the time it was called."""
+"""The handling side of Tailrace when it is measured: a host, as `tailrace worker` runs it, with one agent that answers."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 
-from bus.log.bus import LogBus
-from bus.log.table import DeltaLog
-from bus.tail import TailFeed
-from bus.trust import TrustEverybody
 from jobs import logging
+from jobs.agents import Agent
+from jobs.bench.home import BenchSystem
+from jobs.bench.work import TEXT, Reporter
 from schemas.payloads import Payload
-from schemas.tables import AGENT_MESSAGES
 from workers.runtime.base import Context, Outgoing, Received, Worker, reply
-from workers.runtime.clock import SystemClock
-from workers.runtime.host import Host
 
 
 class Ping(Payload):
-    text: str = "x" * 200
+    number: int = 0
+    text: str = TEXT
+    answer: bool = True
 
 
 class Pong(Payload):
-    received_ns: int
+    number: int
 
 
 class Echo(Worker):
+    """Says that it has begun, then answers."""
+
     handles = (Ping,)
 
+    def __init__(self, begun: Callable[[int], None] = lambda _: None) -> None:
+        self._begun = begun
+
     async def handle(self, message: Received, context: Context) -> list[Outgoing]:
-        return [reply(message, Pong(received_ns=time.time_ns()))]
+        ping = message.payload
+        assert isinstance(ping, Ping)
+        self._begun(ping.number)
+        return [reply(message, Pong(number=ping.number))] if ping.answer else []
 
 
-async def serve(path: Path, engine: str) -> None:
+def agent(begun: Callable[[int], None] = lambda _: None) -> Agent:
+    return Agent("Echo", "echo", "own-Echo", lambda _: Echo(begun))
+
+
+async def serve(system: BenchSystem, engine: str, begun: Callable[[int], None]) -> None:
     """Until standard input is closed."""
-    logging.configure("WARNING")
-    bus = LogBus(DeltaLog(path, AGENT_MESSAGES))
-    if engine == "tail":
-        feed = TailFeed(bus)
-    else:
-        from bus.streaming.feed import StreamingFeed
-        from jobs.bootstrap import streaming_session
-
-        feed = StreamingFeed(bus, bus.table, path.parent / f"{path.name}-checkpoints", streaming_session)
-    host = Host([Echo()], bus, feed, TrustEverybody(), SystemClock(), [])
+    host = await asyncio.to_thread(system.host, [agent(begun)], engine)
     await host.start()
-    print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.read)
     await host.stop()
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(Path(sys.argv[1]), sys.argv[2]))
+    logging.configure("WARNING")
+    place, kind, how_durable, signatures, pipe = sys.argv[1:]
+    home = BenchSystem(Path(place), "disk" if how_durable == "disk" else "os", signatures == "signed")
+    asyncio.run(serve(home, kind, Reporter(pipe)))

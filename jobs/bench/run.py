@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from config.settings import Settings
-from jobs.bench import appends, hops, pipeline
+from jobs.bench import appends, bus, hops, pipeline
 from jobs.bench.table import Measurements
 from jobs.bootstrap import System
 from jobs.init_home import initialise
@@ -18,14 +18,20 @@ PARTS = {
     "hop": "between two processes",
     "pipeline": "five agents",
     "idle": "nothing to do",
+    "bus": "the bus against PostgreSQL, Redis and Spark",
 }
+#: Measured when no part is named: what needs nothing but Tailrace.
+USUAL = ("append", "hop", "pipeline", "idle")
 
 
-def run(parts: list[str], say: Callable[[str], None]) -> Measurements:
-    """In a home of its own, which is gone afterwards."""
+def run(parts: list[str], say: Callable[[str], None], quick: bool = False, spark: bool = True) -> Measurements:
+    """In a home of its own, which is gone afterwards. `quick`, `spark`: of the part `bus`."""
     out = Measurements()
     with tempfile.TemporaryDirectory(prefix="tailrace-bench-") as folder:
         scratch = Path(folder)
+        scratch.chmod(0o711)  # PostgreSQL does not run as root: its account passes through here
+        if "bus" in parts:
+            bus.measure(scratch, say, out, bus.QUICK if quick else bus.FULL, spark)
         if "append" in parts:
             appends.measure(scratch, say, out)
         if "hop" in parts:

@@ -10,7 +10,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Row:
-    """One thing measured. Times in milliseconds. `target` and `met` when a goal was set for it."""
+    """One thing measured. Times in milliseconds. `target` and `met` when a goal was set for it.
+
+    `per_second`: messages handled, receipts included. `cpu_ms`: processor time of a message, all processes together.
+    """
 
     what: str
     p50: float | None = None
@@ -20,21 +23,30 @@ class Row:
     value: str = ""
     target: str = ""
     met: bool | None = None
+    per_second: float | None = None
+    cpu_ms: float | None = None
 
 
 @dataclass
 class Measurements:
     rows: list[Row] = field(default_factory=list)
 
-    def times(self, what: str, milliseconds: Sequence[float]) -> float:
+    def times(
+        self,
+        what: str,
+        milliseconds: Sequence[float],
+        per_second: float | None = None,
+        cpu_ms: float | None = None,
+    ) -> float:
         """Add a distribution; returns its median."""
         ordered = sorted(milliseconds)
         median = statistics.median(ordered)
-        self.rows.append(Row(what, median, _quantile(ordered, 0.95), _quantile(ordered, 0.99), len(ordered)))
+        tail = (_quantile(ordered, 0.95), _quantile(ordered, 0.99))
+        self.rows.append(Row(what, median, *tail, len(ordered), per_second=per_second, cpu_ms=cpu_ms))
         return median
 
     def ratio(self, what: str, value: float, target: str, met: bool) -> None:
-        self.rows.append(Row(what, value=f"{value:.1f} x" if value < 100 else f"{value:.0f} x", target=target, met=met))
+        self.rows.append(Row(what, value=f"{value:.{2 if value < 10 else 0}f} x", target=target, met=met))
 
     def figure(self, what: str, value: str, target: str = "", met: bool | None = None) -> None:
         self.rows.append(Row(what, value=value, target=target, met=met))

@@ -14,13 +14,18 @@ def bench(
     context: typer.Context,
     parts: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[PART]...", help="append, hop, idle, pipeline; all when none is named."),
+        typer.Argument(
+            metavar="[PART]...",
+            help="append, hop, idle, pipeline: all of these when none is named; bus: against PostgreSQL, Redis and Spark.",
+        ),
     ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="bus: fewer rounds, for a first look.")] = False,
+    spark: Annotated[bool, typer.Option(help="bus: with Spark, which takes minutes.")] = True,
     json: Json = False,
 ) -> None:
     """Measure latencies and costs in a home of its own. Read the ratios: machines are noisy."""
     from apps.cli.views.bench import measurements
-    from jobs.bench.run import PARTS, run
+    from jobs.bench.run import PARTS, USUAL, run
 
     unknown = sorted(set(parts or ()) - set(PARTS))
     if unknown:
@@ -29,6 +34,6 @@ def bench(
         )
     terminal = terminal_of(context)
     with terminal.working("measuring") as change:
-        found = run(parts or list(PARTS), change)
+        found = run(parts or list(USUAL), change, quick, spark)
     terminal.show(measurements(found.rows))
     terminal.emit({"measurements": found.document()})

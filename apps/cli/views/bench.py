@@ -12,29 +12,25 @@ from jobs.bench.table import Row
 
 
 def measurements(rows: Sequence[Row]) -> RenderableType:
-    table = plain_table(
-        "what",
-        "p50 ms",
-        "p95 ms",
-        "p99 ms",
-        "n",
-        "value",
-        "goal",
-        "",
-        right=["p50 ms", "p95 ms", "p99 ms", "n", "value"],
-    )
+    # What a message costs is a column of its own only where it was measured.
+    costs = any(row.per_second is not None for row in rows)
+    numbers = ["p50 ms", "p95 ms", "p99 ms", "n", *(["a second", "CPU ms"] if costs else []), "value"]
+    table = plain_table("what", *numbers, "goal", "", right=numbers)
     for row in rows:
         table.add_row(
             row.what,
-            _ms(row.p50),
-            _ms(row.p95),
-            _ms(row.p99),
+            *(_ms(value) for value in (row.p50, row.p95, row.p99)),
             str(row.count or ""),
+            *((_whole(row.per_second), _ms(row.cpu_ms)) if costs else ()),
             row.value,
             row.target,
             _met(row.met),
         )
     return table
+
+
+def _whole(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}"
 
 
 def _ms(value: float | None) -> str:

@@ -1,0 +1,124 @@
+"""Bulk append: the same rows from the same dictionaries into PostgreSQL by COPY and into the log by the client, 5,000 a commit."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jobs.bench.echo import Ping, agent
+from jobs.bench.home import USER_NAME, BenchSystem
+from jobs.bench.servers import Missing, Postgres
+from jobs.bench.table import Measurements
+from jobs.bench.work import TEXT
+
+Say = Callable[[str], None]
+Row = Mapping[str, Any]
+
+#: Rows of one commit.
+COMMIT = 5_000
+#: What a sender says of a message: columns of the table, keys of the dictionaries.
+COLUMNS = ("message_id", "correlation_id", "to", "kind", "content", "priority")
+
+TABLE = """
+CREATE TABLE messages (
+    message_id text, correlation_id text, causation_id text, from_agent text, to_agent text, message_type text, kind text,
+    schema_version int, content text, priority int, timestamp bigint, attempt int, principal text
+)
+"""
+
+COPY = """
+COPY messages (message_id, correlation_id, to_agent, kind, content, priority,
+               from_agent, message_type, schema_version, timestamp, attempt, principal) FROM STDIN
+"""
+
+
+def rows(count: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "message_id": str(uuid.uuid4()),
+            "correlation_id": str(uuid.uuid4()),
+            "to": "Echo",
+            "kind": Ping.kind(),
+            "content": json.dumps({"number": number, "text": TEXT, "answer": False}),
+            "priority": 5,
+        }
+        for number in range(count)
+    ]
+
+
+def measure(
+    scratch: Path, postgres: Postgres | None, say: Say, out: Measurements, count: int = 50_000, rounds: int = 5
+) -> None:
+    """Rounds alternate between all ways; medians."""
+    ways: dict[str, Callable[[Sequence[Row]], None]] = {}
+    closing: list[Callable[[], None]] = []
+    try:
+        if postgres is not None:
+            try:
+                copy = Copy(postgres.dsn)
+                ways["COPY"] = copy.append
+                closing.append(copy.close)
+            except Missing as error:
+                out.figure("bulk append, PostgreSQL COPY", f"left out: {error}")
+        for name, signed in (("unsigned", False), ("signed", True)):
+            system = BenchSystem(scratch / f"bulk-{name}", signed=signed)
+            system.make([agent()])
+            client = system.sending_client()
+            closing.append(client.close)
+            ways[name] = lambda found, client=client: client.send_many(found)
+        rates = _alternate(ways, count, rounds, say)
+    finally:
+        for close in closing:
+            close()
+    for name, per_second in rates.items():
+        what = "PostgreSQL COPY" if name == "COPY" else f"Tailrace, {name}"
+        out.figure(f"bulk append, {what}", f"{per_second:,.0f} rows/s")
+    for name in ("unsigned", "signed"):
+        if "COPY" in rates:
+            ratio = rates[name] / rates["COPY"]
+            out.ratio(f"bulk append, {name} / COPY", ratio, "at least 1 x", ratio >= 1)
+
+
+def _alternate(
+    ways: Mapping[str, Callable[[Sequence[Row]], None]], count: int, rounds: int, say: Say
+) -> dict[str, float]:
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(rounds + 1):
+        for name, append in ways.items():
+            say(f"bulk append, {name}")
+            messages = rows(count if number else COMMIT)  # new ids each time; the first round only warms up
+            started = time.perf_counter()
+            for start in range(0, len(messages), COMMIT):
+                append(messages[start : start + COMMIT])
+            if number:
+                found[name].append(count / (time.perf_counter() - started))
+    return {name: statistics.median(rates) for name, rates in found.items()}
+
+
+class Copy:
+    """COPY .. FROM STDIN by psycopg, row by row as its documentation shows; no index, no key: the floor of a database."""
+
+    def __init__(self, dsn: str) -> None:
+        try:
+            import psycopg
+        except ImportError:
+            raise Missing("psycopg is not installed: pip install 'tailrace[bench]'") from None
+        self._line = psycopg.connect(dsn)
+        self._line.execute(TABLE)
+        self._line.commit()
+
+    def append(self, messages: Sequence[Row]) -> None:
+        with self._line.cursor() as cursor, cursor.copy(COPY) as copy:
+            now = time.time_ns() // 1000
+            for one in messages:
+                said = [one[name] for name in COLUMNS]
+                copy.write_row([*said, f"user:{USER_NAME}", "request", 1, now, 1, USER_NAME])
+        self._line.commit()
+
+    def close(self) -> None:
+        self._line.close()

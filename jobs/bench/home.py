@@ -1,0 +1,61 @@
+"""A home for measuring: keys and tables, one user, one agent that answers; signatures on, or off to see what they cost."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bus.audit import AuditChain
+from bus.client import TailraceClient
+from bus.keys import Signer, create_keys
+from bus.log.bus import LogBus
+from bus.log.seal import SigningSeal
+from bus.log.store import Durability
+from bus.trust import Trust, TrustEverybody
+from config.settings import Settings
+from jobs.agents import Agent, key_of
+from jobs.bootstrap import System
+from schemas.envelope import USER, Message
+from schemas.tables import AGENT_MESSAGES
+from workers.runtime.base import Worker
+
+USER_NAME = "ana"
+
+
+class BenchSystem(System):
+    """As `tailrace init` and `tailrace worker` set it up, without sample data."""
+
+    def __init__(self, home: Path, durability: Durability = "os", signed: bool = True) -> None:
+        super().__init__(Settings.load(home=str(home), durability=durability))
+        self.signed = signed
+
+    def make(self, agents: Sequence[Agent]) -> None:
+        holders = {key_of(agent): [agent.name] for agent in agents}
+        create_keys(self.home.keys, {**holders, f"user-{USER_NAME}": [USER + USER_NAME]}, 0)
+        self.log(AGENT_MESSAGES.name).create()
+
+    def bus(self, agents: Sequence[Agent], workers: Sequence[Worker]) -> LogBus:
+        if self.signed:
+            return super().bus(agents, workers)
+        return LogBus(self.log(AGENT_MESSAGES.name), linger_ms=self.settings.linger_ms)
+
+    def trust(self, table_id: str) -> Trust:
+        return super().trust(table_id) if self.signed else TrustEverybody()
+
+    def accept(self, table_id: str) -> Callable[[Message], bool]:
+        return super().accept(table_id) if self.signed else lambda _: True
+
+    def sending_bus(self) -> LogBus:
+        """As a client opens it: from the head, without the past."""
+        table = self.log(AGENT_MESSAGES.name)
+        if not self.signed:
+            return LogBus(table, follow_only=True)
+        table_id = table.check()
+        signer = Signer.load(self.home.keys, [USER + USER_NAME], table_id, self.settings.env)
+        seal = SigningSeal(signer, AuditChain(f"bench-{uuid.uuid4().hex[:8]}"))
+        return LogBus(table, seal=seal, follow_only=True, accept=self.accept(table_id))
+
+    def sending_client(self) -> TailraceClient:
+        """A client with the home's durability."""
+        return TailraceClient(user=USER_NAME, bus=self.sending_bus())
