@@ -18,7 +18,7 @@ class Agent:
     """`name` on the bus, `short` on the command line, `host` whose process it runs in, `key` that signs for it.
 
     Governance and execution have processes and keys of their own, whatever else shares a host. `engine` None: the one
-    the host was started with.
+    the host was started with. `single`: at most one instance on a machine.
     """
 
     name: str
@@ -26,6 +26,7 @@ class Agent:
     host: str
     build: Callable[[System], Worker]
     engine: str | None = None
+    single: bool = False
 
 
 def _orchestrator(system: System) -> Worker:
@@ -65,8 +66,9 @@ AGENTS: tuple[Agent, ...] = (
     Agent("RAGAgent", "rag", "main", _rag),
     Agent("CodeAgent", "code", "main", _code),
     Agent("GovernanceAgent", "governance", "governance", _governance, engine="tail"),
-    # Its Spark must not read the tables, so what feeds it cannot be its Spark.
-    Agent("ExecutionAgent", "execution", "execution", _execution, engine="tail"),
+    # Its Spark must not read the tables, so what feeds it cannot be its Spark. On a local file system a Delta table has one
+    # writing JVM at most, so the warehouse has one.
+    Agent("ExecutionAgent", "execution", "execution", _execution, engine="tail", single=True),
 )
 
 #: Who vouches for the written states of the log: no agent, but a subject with a key.

@@ -19,6 +19,10 @@ from bus.home import Home
 _LENGTH = 512
 
 
+class AlreadyRunning(RuntimeError):
+    """Another process on this machine runs an agent of which there may be one only."""
+
+
 @dataclass(frozen=True)
 class Running:
     """A process that runs an agent. `ready` once it has warmed up; `since` in seconds since 1970."""
@@ -31,18 +35,34 @@ class Running:
 
 
 class Presence:
-    """Shows that this process runs an agent, as a context manager."""
+    """Shows that this process runs an agent, as a context manager. `single`: and that no other process here does."""
 
-    def __init__(self, home: Home, agent: str, engine: str) -> None:
+    def __init__(self, home: Home, agent: str, engine: str, *, single: bool = False) -> None:
+        self._home, self._single = home, single
         self._path = home.run / f"{agent}.{uuid.uuid4().hex[:8]}.json"
         self._facts = {"agent": agent, "pid": os.getpid(), "engine": engine, "ready": False, "since": time.time()}
 
     def __enter__(self) -> Presence:
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        if self._single:
+            self._exclude()
         while not self._taken():
             pass
         self._write()
         return self
+
+    def _exclude(self) -> None:
+        agent = str(self._facts["agent"])
+        self._lock = open(self._home.run / f"{agent}.lock", "w")  # noqa: SIM115  # held until `__exit__`
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            known = running(self._home).get(agent)
+            where = f", process {known.pid}" if known else ""
+            raise AlreadyRunning(
+                f"{agent} runs already in this home{where}; of this agent a machine runs one at a time"
+            ) from None
 
     def _taken(self) -> bool:
         """Whether the locked file is the one others see: somebody may have cleared it away before we held the lock."""
@@ -59,6 +79,8 @@ class Presence:
     ) -> None:
         self._path.unlink(missing_ok=True)
         os.close(self._file)
+        if self._single:
+            self._lock.close()
 
     def ready(self) -> None:
         self._facts["ready"] = True

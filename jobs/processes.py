@@ -7,14 +7,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from jobs.agents import HOSTS, agents_of
+from jobs.agents import HOSTS, Agent, agents_of, find
 from jobs.bootstrap import System
-from jobs.liveness import Running, running
+from jobs.liveness import Running, processes, running
 
 Say = Callable[[str], None]
 
@@ -28,11 +29,12 @@ class HostFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class Child:
-    """A host this process started."""
+    """A host this process started, for these agents."""
 
     host: str
     process: subprocess.Popen[bytes]
     log: Path
+    agents: tuple[str, ...]
 
 
 class Processes:
@@ -53,52 +55,72 @@ class Processes:
     def running(self) -> dict[str, Running]:
         return running(self._system.home)
 
+    def everyone(self) -> list[Running]:
+        """Every process that runs an agent; an agent may have several."""
+        return processes(self._system.home)
+
     def missing_hosts(self) -> list[str]:
         """Hosts of which at least one agent runs nowhere on this machine."""
         there = self.running()
         return [host for host in HOSTS if any(agent.name not in there for agent in agents_of(host))]
 
-    def start(self, hosts: Sequence[str], engine: str, warm: bool = True) -> list[Child]:
-        """Start these hosts; each runs the agents of it that run nowhere yet. `warm=False`: Spark only when it is needed."""
+    def missing_instances(self, wanted: Mapping[str, int]) -> dict[str, int]:
+        """How many more instances of each agent make those that are wanted; one runs in the agent's own host anyway."""
+        there = Counter(one.agent for one in self.everyone())
+        missing = {name: count - max(1, there[name]) for name, count in wanted.items()}
+        return {name: count for name, count in missing.items() if count > 0}
+
+    def start(
+        self, hosts: Sequence[str], engine: str, warm: bool = True, instances: Mapping[str, int] | None = None
+    ) -> list[Child]:
+        """Start these hosts; each runs the agents of it that run nowhere yet. `warm=False`: Spark only when it is needed.
+
+        `instances`: how many of an agent are wanted; each beyond the first is a process of its own.
+        """
+        more = self.missing_instances(instances or {})
         there = self.running()
         started = []
         for host in hosts:
-            names = [agent.short for agent in agents_of(host) if agent.name not in there]
-            if names:
-                started.append(self._spawn(host, names, engine, warm))
+            agents = [agent for agent in agents_of(host) if agent.name not in there]
+            if agents:
+                started.append(self._spawn(host, agents, engine, warm))
+        for name, count in more.items():
+            agent = find(name)
+            started += [self._spawn(agent.host, [agent], engine, warm, f"-{name}-{n}") for n in range(2, 2 + count)]
         self.children += started
         return started
 
-    def _spawn(self, host: str, names: Sequence[str], engine: str, warm: bool) -> Child:
+    def _spawn(self, host: str, agents: Sequence[Agent], engine: str, warm: bool, suffix: str = "") -> Child:
         home = self._system.home
         home.logs.mkdir(parents=True, exist_ok=True)
-        log = home.logs / f"{host}.log"
+        log = home.logs / f"{host}{suffix}.log"
         environment = os.environ | {"TAILRACE_HOME": str(home.root), "TAILRACE_ENGINE": engine}
+        names = [agent.short for agent in agents]
         command = [sys.executable, "-m", "jobs.run_worker", *names, *([] if warm else ["--cold"])]
         with open(log, "ab") as file:
             # A session of its own: Ctrl-C in the terminal reaches the parent, which then lets its hosts drain.
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment, start_new_session=True
             )
-        return Child(host, process, log)
+        return Child(host, process, log, tuple(agent.name for agent in agents))
 
     def wait_ready(self, timeout: float = 120.0, say: Say = lambda _: None) -> None:
         """Until every agent of the started hosts is warmed up. Raises HostFailed."""
         deadline = time.monotonic() + timeout
-        waiting = {agent.name for child in self.children for agent in agents_of(child.host)}
+        waiting = {(child.process.pid, agent) for child in self.children for agent in child.agents}
         while waiting:
             for child in self.children:
                 if child.process.poll() is not None:
                     raise HostFailed(
                         f"host {child.host} ended with code {child.process.returncode}:\n{_last_lines(child.log)}"
                     )
-            ready = {name for name, one in self.running().items() if one.ready and name in waiting}
-            for name in sorted(ready):
+            ready = waiting & {(one.pid, one.agent) for one in self.everyone() if one.ready}
+            for _, name in sorted(ready):
                 say(name)
             waiting -= ready
             if waiting and time.monotonic() > deadline:
                 logs = "\n".join(_last_lines(child.log) for child in self.children)
-                raise HostFailed(f"not ready after {timeout:g} s: {', '.join(sorted(waiting))}\n{logs}")
+                raise HostFailed(f"not ready after {timeout:g} s: {', '.join(sorted(n for _, n in waiting))}\n{logs}")
             time.sleep(0.05)
 
     def stop(self) -> None:

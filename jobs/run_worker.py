@@ -20,9 +20,12 @@ log = structlog.get_logger(__name__)
 
 
 async def serve(system: System, agents: Sequence[Agent], engine: str, warm: bool = True) -> None:
-    """Run these agents until SIGTERM or SIGINT. Raises HostLost when the log is spoilt."""
+    """Run these agents until SIGTERM or SIGINT. Raises AlreadyRunning, or HostLost when the log is spoilt."""
     with contextlib.ExitStack() as presences:
-        marks = [presences.enter_context(Presence(system.home, agent.name, agent.engine or engine)) for agent in agents]
+        marks = [
+            presences.enter_context(Presence(system.home, one.name, one.engine or engine, single=one.single))
+            for one in agents
+        ]
         host = await asyncio.to_thread(system.host, agents, engine)
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,29 @@ if TYPE_CHECKING:
 
 
 @dataclass
+class Seat:
+    """An instance that is live by the log. `host` is machine:process; `share` of the conversations its agent gets.
+
+    `state`: ready or starting on this machine, elsewhere, or dead: its process is gone, and nobody has ended its lease yet.
+    `lease`: alone (it needs none), held, or overdue. `renewed` and `since` are UTC microseconds.
+    """
+
+    instance: str
+    host: str
+    engine: str
+    state: str
+    lease: str
+    lease_s: float
+    renewed: int
+    since: int | None
+    share: float
+    waiting: int
+
+
+@dataclass
 class Member:
-    """`state`: ready, starting, stopped, or unknown for an addressee we never heard of. Times are UTC microseconds."""
+    """`state`: ready, starting, elsewhere, stopped, or unknown for an addressee we never heard of. Times are UTC
+    microseconds. `pid`, `engine` and `since` are those of its first process here."""
 
     agent: str
     state: str
@@ -29,55 +51,128 @@ class Member:
     oldest: int | None
     later: int
     kinds: list[str]
-    instances: list[str]
+    instances: list[Seat]
+
+
+#: Whether the process of a host runs; None when it is on another machine.
+Alive = Callable[[str], bool | None]
 
 
 def roster(system: System) -> list[Member]:
     from jobs.agents import AGENTS
-    from jobs.liveness import running
+    from jobs.liveness import processes
+    from workers.runtime.whereabouts import alive
 
     rows = history.everything(system)
-    return members(rows, running(system.home), [agent.name for agent in AGENTS], time.time_ns() // 1000)
+    ours = [agent.name for agent in AGENTS]
+    return members(rows, processes(system.home), ours, time.time_ns() // 1000, alive)
 
 
-def members(rows: Iterable[Message], running: Mapping[str, Running], ours: Iterable[str], now: int) -> list[Member]:
+def members(
+    rows: Iterable[Message], running: Sequence[Running], ours: Iterable[str], now: int, alive: Alive
+) -> list[Member]:
     """Ours first, then everybody else who ever registered or is written to."""
     from bus.fold import State
 
     state = State()
     state.load(rows := list(rows))
-    facts: dict[str, dict[str, InstanceChanged]] = {}
+    kinds: dict[str, list[str]] = {}
     for row in rows:
-        if row.kind == InstanceChanged.kind() and row.message_type == "event":
-            said = InstanceChanged.model_validate_json(row.content)
-            if said.agent == row.from_agent:
-                facts.setdefault(said.agent, {})[said.instance] = said
-    known = dict.fromkeys([*ours, *facts])
-    names = dict.fromkeys([*known, *(agent for _, agent in state.open)])
-    return [_member(n, n in known, facts.get(n, {}), running.get(n), state.open_for(n), now) for n in names]
+        if row.kind == InstanceChanged.kind() and row.message_type == "event" and (said := _said(row)) is not None:
+            kinds[said.agent] = list(said.kinds)
+    names = dict.fromkeys([*ours, *kinds, *(agent for _, agent in state.open)])
+    known = {*ours, *kinds}
+    found = []
+    for name in names:
+        leases = [row for row in state.leases.values() if row.from_agent == name]
+        here = [one for one in running if one.agent == name]
+        waiting = state.open_for(name)
+        found.append(
+            _member(
+                name, name in known, kinds.get(name, []), _seats(leases, here, waiting, now, alive), here, now, waiting
+            )
+        )
+    return found
 
 
 def _member(
     name: str,
     known: bool,
-    instances: Mapping[str, InstanceChanged],
-    here: Running | None,
-    open_rows: list[Message],
+    kinds: list[str],
+    seats: list[Seat],
+    here: Sequence[Running],
     now: int,
+    open_rows: Sequence[Message],
 ) -> Member:
     due = [row for row in open_rows if row.not_before is None or row.not_before <= now]
-    # An instance that was killed never says so: on this machine the lock knows better than the log.
-    alive = [i.instance for i in instances.values() if i.step == "started"] if here else []
-    newest = list(instances.values())[-1] if instances else None
+    first = next((one for one in here if one.ready), here[0] if here else None)
+    if first is not None:
+        state = "ready" if first.ready else "starting"
+    elif any(seat.state == "elsewhere" and seat.lease != "overdue" for seat in seats):
+        state = "elsewhere"
+    else:
+        state = "stopped" if known else "unknown"
     return Member(
         agent=name,
-        state=("ready" if here.ready else "starting") if here else "stopped" if known else "unknown",
-        pid=here.pid if here else None,
-        engine=here.engine if here else None,
-        since=int(here.since * 1e6) if here else None,
+        state=state,
+        pid=first.pid if first else None,
+        engine=first.engine if first else None,
+        since=int(first.since * 1e6) if first else None,
         waiting=len(due),
         oldest=min((row.timestamp for row in due), default=None),
         later=len(open_rows) - len(due),
-        kinds=list(newest.kinds) if newest else [],
-        instances=alive[-1:],
+        kinds=kinds,
+        instances=seats,
     )
+
+
+def _seats(
+    leases: Sequence[Message], here: Sequence[Running], open_rows: Sequence[Message], now: int, alive: Alive
+) -> list[Seat]:
+    from workers.runtime.membership import rank
+    from workers.runtime.whereabouts import shown
+
+    facts = [(row, said) for row in leases if (said := _said(row)) is not None]
+    names = [said.instance for _, said in facts]
+    owners = Counter(max(names, key=lambda name: rank(row.correlation_id, name)) for row in open_rows if names)
+    ready = {one.pid: one for one in here}
+    seats = []
+    for row, said in facts:
+        process = ready.get(_pid(said.host)) if (lives := alive(said.host)) else None
+        overdue = now - row.timestamp > said.duration_ms * 1000
+        seats.append(
+            Seat(
+                instance=said.instance,
+                host=shown(said.host),
+                engine=said.engine,
+                state=_state(lives, process),
+                lease="alone" if len(facts) == 1 else "overdue" if overdue else "held",
+                lease_s=said.duration_ms / 1000,
+                renewed=row.timestamp,
+                since=int(process.since * 1e6) if process else None,
+                share=1 / len(facts),
+                waiting=owners[said.instance],
+            )
+        )
+    return seats
+
+
+def _state(lives: bool | None, process: Running | None) -> str:
+    if lives is None:
+        return "elsewhere"
+    if not lives:
+        return "dead"
+    return "ready" if process is None or process.ready else "starting"
+
+
+def _pid(host: str) -> int:
+    from workers.runtime.whereabouts import shown
+
+    pid = shown(host).rpartition(":")[2]
+    return int(pid) if pid.isdecimal() else -1
+
+
+def _said(row: Message) -> InstanceChanged | None:
+    from workers.runtime.membership import lease_fact
+
+    return lease_fact(row)

@@ -27,22 +27,22 @@ def _live(processes: Processes, terminal: Terminal, stop: threading.Event, look_
     began = time.monotonic()
     with Live(console=terminal.err, refresh_per_second=4, transient=True) as live:
         while not stop.is_set():
-            live.update(host_table(processes.running(), time.monotonic() - began))
+            live.update(host_table(processes.everyone(), time.monotonic() - began))
             check(processes)
             stop.wait(look_s)
 
 
 def _lines(processes: Processes, terminal: Terminal, stop: threading.Event, look_s: float) -> None:
-    said: dict[str, str] = {}
+    said: dict[tuple[str, int], str] = {}
     complete = False
     while not stop.is_set():
-        running = processes.running()
-        for name, one in running.items():
+        running = processes.everyone()
+        for one in running:
             state = "ready" if one.ready else "starting"
-            if said.get(name) != state:
-                said[name] = state
-                terminal.say(f"{name} {state} (process {one.pid}, {one.engine})")
-        if not complete and not processes.missing_hosts() and all(one.ready for one in running.values()):
+            if said.get((one.agent, one.pid)) != state:
+                said[one.agent, one.pid] = state
+                terminal.say(f"{one.agent} {state} (process {one.pid}, {one.engine})")
+        if not complete and not processes.missing_hosts() and all(one.ready for one in running):
             complete = True
             terminal.say("all agents are ready")
         check(processes)

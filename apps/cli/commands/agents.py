@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -15,11 +16,11 @@ def agents(
     kinds: Annotated[bool, typer.Option("--kinds", help="What each agent handles.", show_default=False)] = False,
     json: Json = False,
 ) -> None:
-    """Agents of this home, where they run, on which engine, and how many messages wait; also for agents nobody runs."""
+    """Agents of this home, where their instances run, who has which share, and what waits; also for agents nobody runs."""
     from apps.cli.roster import roster
     from apps.cli.views.roster import roster_table
 
     terminal = terminal_of(context)
     found = roster(open_system())
-    terminal.emit([vars(one) for one in found])
+    terminal.emit([asdict(one) for one in found])
     terminal.show(roster_table(found, kinds))

@@ -156,7 +156,9 @@ def test_agents_shows_who_runs_and_what_waits_for_strangers(run: Run, live: Syst
     run("send", "--to", "Weatherman", "--kind", "Forecast", "--content", '{"day": 1}', "--as", "ana")
     found = {one["agent"]: one for one in run("agents", "--json").json}
     assert found["RAGAgent"]["state"] == "ready"
-    assert found["RAGAgent"]["instances"][0].startswith("RAGAgent-")
+    (instance,) = found["RAGAgent"]["instances"]
+    assert instance["instance"].startswith("RAGAgent-")
+    assert (instance["state"], instance["lease"], instance["share"]) == ("ready", "alone", 1.0)
     assert (found["Weatherman"]["state"], found["Weatherman"]["waiting"]) == ("unknown", 1)
     shown = run("agents", "--kinds")
     assert "Weatherman, which nobody runs here" in shown.out

@@ -30,14 +30,14 @@ class FakeProcesses:
     def poll(self) -> int | None:
         return 1 if self._ends_after is not None and self.looks > self._ends_after else None
 
-    def running(self) -> dict[str, Running]:
+    def everyone(self) -> list[Running]:
         self.looks += 1
         if self.looks > len(AGENTS) + 1:
             self._stop.set()
-        return {
-            agent.name: Running(agent.name, 100 + at, "tail", ready=at < self.looks, since=time.time())
+        return [
+            Running(agent.name, 100 + at, "tail", ready=at < self.looks, since=time.time())
             for at, agent in enumerate(AGENTS)
-        }
+        ]
 
     def missing_hosts(self) -> list[str]:
         return []
