@@ -21,8 +21,6 @@ _I32, _I64, _BINARY, _LIST, _STRUCT, _TRUE, _STOP = 5, 6, 8, 9, 12, 1, b"\x00"
 
 
 def _varint(value: int) -> bytes:
-    if value < 0x80:
-        return bytes((value,))
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)
@@ -31,8 +29,12 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
+#: Sizes, counts and enumerations: never negative, nearly always small.
+_ZIGZAGS = [_varint(value << 1) for value in range(8192)]
+
+
 def _zigzag(value: int) -> bytes:
-    return _varint(value << 1)  # sizes, counts and enumerations: never negative
+    return _ZIGZAGS[value] if value < 8192 else _varint(value << 1)
 
 
 def _field(delta: int, kind: int, value: bytes = b"") -> bytes:
@@ -114,6 +116,7 @@ class SmallParquet:
         parts, offset = [_MAGIC], len(_MAGIC)
         chunks: list[bytes] = []
         counted = _zigzag(count)
+        zigzags = _ZIGZAGS
         page_tail = _field(2, _STRUCT, _field(1, _I32, counted) + b"\x15\x00\x15\x06\x15\x06" + _STOP) + _STOP
         all_there, none_there = (
             _length(len(run)) + run for run in (_varint(count << 1) + b"\x01", _varint(count << 1) + b"\x00")
@@ -128,12 +131,13 @@ class SmallParquet:
             else:
                 levels = b"".join(b"\x02\x00" if value is None else b"\x02\x01" for value in values)
                 page = _length(len(levels)) + levels + encode([value for value in values if value is not None])
-            size = _zigzag(len(page))
+            length = len(page)
+            size = zigzags[length] if length < 8192 else _zigzag(length)
             header = b"\x15\x00\x15" + size + b"\x15" + size + page_tail
             parts += (header, page)
-            total = len(header) + len(page)
-            measured = _zigzag(total)
-            where = _zigzag(offset)
+            total = len(header) + length
+            measured = zigzags[total] if total < 8192 else _zigzag(total)
+            where = zigzags[offset] if offset < 8192 else _zigzag(offset)
             # num_values, total_uncompressed_size, total_compressed_size, data_page_offset
             chunks.append(
                 b"\x26" + where + b"\x1c" + head

@@ -110,24 +110,22 @@ class LocalStore:
         self.watched: Path | None = root / "_delta_log"
         self.durability = durability
         # Hidden from every Delta reader (leading underscore), on the same file system, so that link(2) works.
-        self._scratch = root / "_tailrace" / "tmp"
-        self._known_folders: set[Path] = set()
+        self._scratch = f"{root}/_tailrace/tmp"
+        self._known_folders: set[str] = set()
 
     def check(self) -> None:
         """Nothing to try: where link(2) is missing, the first entry cannot be written at all."""
 
     def put(self, path: str, data: bytes) -> None:
         """For names that nobody else uses (data files with a random name): no link needed."""
-        target = self.root / path
-        self._make_folder(target.parent)
-        self._write(target, data)
-        self._sync_folder(target.parent)
+        folder = self._folder_of(path)
+        self._write(f"{self.uri}/{path}", data)
+        self._sync_folder(folder)
 
     def put_if_absent(self, path: str, data: bytes) -> bool:
-        target = self.root / path
-        self._make_folder(target.parent)
+        folder = self._folder_of(path)
         self._make_folder(self._scratch)
-        scratch = self._scratch / uuid.uuid4().hex
+        target, scratch = f"{self.uri}/{path}", f"{self._scratch}/{uuid.uuid4().hex}"
         self._write(scratch, data)
         try:
             # link(2) fails when the name exists, and shows the whole file or nothing: the put-if-absent of POSIX.
@@ -143,30 +141,31 @@ class LocalStore:
             raise
         finally:
             os.unlink(scratch)
-        self._sync_folder(target.parent)
+        self._sync_folder(folder)
         return True
 
     def replace(self, path: str, data: bytes) -> None:
-        target = self.root / path
-        self._make_folder(target.parent)
+        folder = self._folder_of(path)
         self._make_folder(self._scratch)
-        scratch = self._scratch / uuid.uuid4().hex
+        scratch = f"{self._scratch}/{uuid.uuid4().hex}"
         self._write(scratch, data)
         try:
-            os.replace(scratch, target)
+            os.replace(scratch, f"{self.uri}/{path}")
         except OSError:
             os.unlink(scratch)
             raise
-        self._sync_folder(target.parent)
+        self._sync_folder(folder)
 
     def get(self, path: str) -> bytes | None:
+        # Paths as text, here and where it writes: pathlib costs more than the system call.
         try:
-            return (self.root / path).read_bytes()
+            with open(f"{self.uri}/{path}", "rb", buffering=0) as file:
+                return file.read()
         except FileNotFoundError:
             return None
 
     def exists(self, path: str) -> bool:
-        return os.path.exists(self.root / path)
+        return os.path.exists(f"{self.uri}/{path}")
 
     def names(self, folder: str, after: str = "") -> Sequence[str]:
         try:
@@ -193,7 +192,7 @@ class LocalStore:
         with suppress(FileNotFoundError):
             os.unlink(self.root / path)
 
-    def _write(self, target: Path, data: bytes) -> None:
+    def _write(self, target: str, data: bytes) -> None:
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
             view = memoryview(data)
@@ -207,16 +206,22 @@ class LocalStore:
         finally:
             os.close(descriptor)
 
-    def _make_folder(self, folder: Path) -> None:
-        if folder in self._known_folders:
+    def _folder_of(self, path: str) -> str:
+        folder = f"{self.uri}/{path.rpartition('/')[0]}"
+        self._make_folder(folder)
+        return folder
+
+    def _make_folder(self, name: str) -> None:
+        if name in self._known_folders:
             return
+        folder = Path(name)
         made = [one for one in (folder, *folder.parents) if not one.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         for one in made or [folder]:  # one that is there may have been made this moment by somebody who has not synced
-            self._sync_folder(one.parent)
-        self._known_folders.add(folder)
+            self._sync_folder(str(one.parent))
+        self._known_folders.add(name)
 
-    def _sync_folder(self, folder: Path) -> None:
+    def _sync_folder(self, folder: str) -> None:
         if self.durability != "disk":
             return
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
