@@ -11,7 +11,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ _RETRIES = {
     "backoff": {"init_backoff": timedelta(milliseconds=50), "max_backoff": timedelta(seconds=2), "base": 2},
 }
 #: Seconds between our own tries of a put whose outcome nobody knows.
-_WAITS = (0.05, 0.2, 1.0)
+_WAITS = (0.05, 0.2, 1.0, 3.0)
 
 
 def open_store(location: Location, durability: Durability = "os", pace: Pace | None = None) -> Store:
@@ -115,9 +115,10 @@ class ObjectStore:
             except StoreRefused:
                 raise
             except OSError:
-                there = self.get(path)
-                if there is not None:
-                    return there == data
+                with suppress(StoreUnavailable):
+                    there = self.get(path)
+                    if there is not None:
+                        return there == data
                 if wait is None:
                     raise
             self._sleep(wait * random.uniform(0.5, 1.5))
@@ -206,6 +207,11 @@ class ObjectStore:
 
             if isinstance(error, (PermissionDeniedError, UnauthenticatedError)):
                 raise StoreRefused(self._refused(error)) from error
+            if isinstance(error, BaseError) and "169.254.169.254" in str(error):
+                # Where a machine of the cloud would ask who it is: the last thing tried when nothing else is set.
+                raise StoreRefused(
+                    f"{self.uri}: no credentials were found; set the {self._variables}_* variables"
+                ) from error
             if isinstance(error, BaseError) and "BadScheme" in str(error):
                 remedy = f"an endpoint without TLS needs {self._variables}_ALLOW_HTTP=true"
                 raise StoreUnavailable(f"{self.uri} cannot be reached: {remedy}") from error

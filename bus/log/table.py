@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bus.errors import ForeignLog, LogMissing, UnfitStore
+from bus.errors import ForeignLog, LogMissing, StoreUnavailable, UnfitStore
 from bus.log import entry as entries
 from bus.log.entry import Added, Entry, entry_path
 from bus.log.object_store import open_store
@@ -308,7 +308,11 @@ class DeltaLog:
         except DeltaError as error:
             raise ForeignLog(
                 f"{self.uri} cannot be read as a Delta table ({error}); restore it from a backup"
-            ) from error
+            ) from None
+        except OSError as error:
+            if self.store.watched is not None:
+                raise
+            raise StoreUnavailable(f"{self.uri} cannot be reached: {' '.join(str(error).split())[:300]}") from error
         raise AssertionError("unreachable: the retry either returns or raises")
 
     def follow(self, after: int) -> Iterator[tuple[Entry, pa.Table]]:
