@@ -13,6 +13,7 @@ from bus.audit import AuditChain
 from bus.base import Feed
 from bus.client import TailraceClient
 from bus.errors import UnfitStore
+from bus.flow import FlowGauge
 from bus.home import Home
 from bus.keys import Keyring, KeyWitness, Signer
 from bus.log.bus import LogBus
@@ -43,7 +44,7 @@ from workers.runtime.leases import Timing
 from workers.runtime.middleware import Middleware
 from workers.runtime.middleware.retry import Retry
 from workers.runtime.middleware.time_limit import time_limit
-from workers.runtime.middleware.timing import timing
+from workers.runtime.redrive import PERMISSION as REDRIVE_PERMISSION
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -117,7 +118,7 @@ class System:
     @property
     def middlewares(self) -> list[Middleware]:
         """Around every handler, outermost first."""
-        return [timing, Retry(self.clock), time_limit]
+        return [Retry(self.clock), time_limit]
 
     def host(self, agents: Sequence[Agent], engine: str) -> Host:
         """A host for these agents with the feed of `engine` (an agent's own engine wins)."""
@@ -138,9 +139,18 @@ class System:
             self.clock,
             self.middlewares,
             engine=engine,
-            companions=[position, *([self.projector(bus)] if agents[0].host == PROJECTING_HOST else [])],
+            companions=[
+                position,
+                FlowGauge(bus, bus.table.store, [agent.name for agent in agents], self.settings.flow_high),
+                *([self.projector(bus)] if agents[0].host == PROJECTING_HOST else []),
+            ],
             timing=Timing(self.settings.lease_s),
+            may_redrive=self.may_redrive,
         )
+
+    def may_redrive(self, user: str) -> bool:
+        """Whether this user may have everybody's messages delivered again, not only those of conversations of their own."""
+        return self.roles.allows(user, REDRIVE_PERMISSION)
 
     def projector(self, bus: LogBus) -> Projector:
         return Projector(bus, bus.table, projections(self.log, self.accept(bus.table_id)))

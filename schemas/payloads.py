@@ -271,6 +271,16 @@ class Receipt(Payload):
     handled_ms: float | None = None
 
 
+class MessageExpired(Payload):
+    """A message was not handled in time: `expires_at` (UTC microseconds) had passed when its turn came."""
+
+    message_id: str
+    message_kind: str
+    sender: str
+    agent: str
+    expires_at: int
+
+
 class AuditRecorded(Payload):
     """One fact for the auditor. Writer, sequence and previous are filled in by the bus as it commits."""
 
@@ -332,6 +342,7 @@ KINDS: dict[str, type[Payload]] = {
         ExecutionSettled,
         ExpireApprovals,
         Receipt,
+        MessageExpired,
         AuditRecorded,
         InstanceChanged,
     )

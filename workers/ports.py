@@ -180,3 +180,49 @@ class Roles(Protocol):
     def allows(self, user_or_role: str, permission: str) -> bool:
         """Whether the user's role (or the role itself) has the permission; False for unknown ones."""
         ...
+
+
+class MemoryRefused(PortError):
+    """The scope names roles that may read or write it, and the principal has none of them."""
+
+
+class Memory(Protocol):
+    """What agents share beside a conversation: JSON values by scope and key, with the rights of the principal.
+
+    A value is kept for 24 hours unless said otherwise. What a handler writes again when it is run again counts once.
+    """
+
+    async def get(self, scope: str, key: str) -> Any:
+        """The newest value, or None. Raises MemoryRefused."""
+        ...
+
+    async def put(self, scope: str, key: str, value: Any, *, ttl_s: float | None = None) -> None:
+        """Keep a value. Raises MemoryRefused, or ValueError for what is no JSON."""
+        ...
+
+    async def delete(self, scope: str, key: str) -> None:
+        """Raises MemoryRefused."""
+        ...
+
+    async def keys(self, scope: str) -> Sequence[str]:
+        """Keys that hold a value now, sorted. Raises MemoryRefused."""
+        ...
+
+
+class NoMemory:
+    """Where nothing is shared."""
+
+    async def get(self, scope: str, key: str) -> Any:
+        raise PortError("this host was started without shared memory")
+
+    async def put(self, scope: str, key: str, value: Any, *, ttl_s: float | None = None) -> None:
+        raise PortError("this host was started without shared memory")
+
+    async def delete(self, scope: str, key: str) -> None:
+        raise PortError("this host was started without shared memory")
+
+    async def keys(self, scope: str) -> Sequence[str]:
+        raise PortError("this host was started without shared memory")
+
+
+NO_MEMORY: Memory = NoMemory()

@@ -9,11 +9,16 @@ from typing import Any, ClassVar, Literal
 
 from schemas.envelope import EVERYONE, Message
 from schemas.payloads import AuditRecorded, Payload
+from workers.ports import NO_MEMORY, Memory
+
+
+class Permanent(Exception):
+    """Raised by a handler: no further attempt would change this. The message is dead at once, with these words."""
 
 
 @dataclass(frozen=True)
 class Received:
-    """A message whose payload was validated."""
+    """A message whose payload was validated. Of a redriven message, the one that was not handled the first time."""
 
     message: Message
     payload: Payload
@@ -60,11 +65,22 @@ def audit(
     *,
     rule: str = "",
     reason: str = "",
+    causation_id: str | None = None,
     **details: Any,
 ) -> Outgoing:
-    """A fact for the auditor, committed with the receipt."""
+    """A fact for the auditor, committed with the receipt. `causation_id`: what it is about, if not the handled message."""
     fact = AuditRecorded(action=action, decision=decision, rule=rule, reason=reason, details=details)
-    return Outgoing(EVERYONE, fact, "event")
+    return Outgoing(EVERYONE, fact, "event", causation_id=causation_id)
+
+
+class Handling:
+    """What is noted while a message is handled: attempts so far, and the span its outputs come out of."""
+
+    __slots__ = ("attempts", "traceparent")
+
+    def __init__(self, traceparent: str = "") -> None:
+        self.attempts = 1
+        self.traceparent = traceparent
 
 
 @dataclass(frozen=True)
@@ -74,6 +90,8 @@ class Context:
     `conversation`: valid messages up to and including this one, and what this agent has said since, in log order.
     `principal`: on whose behalf, as the root message was signed. `commit`: sends something before the handling ends, by
     compare-and-set; False when the log has decided otherwise. Only an agent with effects needs it, for its claim.
+    `memory`: what agents share beside the conversation, with the rights of the principal. `traceparent` of `handling`
+    goes into calls to other services, so that their spans join the trace.
     """
 
     conversation: Sequence[Message]
@@ -83,6 +101,8 @@ class Context:
     attempt: int
     commit: Callable[[Sequence[Outgoing]], Awaitable[bool]]
     claims: Mapping[str, Message] = field(default_factory=dict)
+    memory: Memory = NO_MEMORY
+    handling: Handling = field(default_factory=Handling)
 
 
 class Worker:

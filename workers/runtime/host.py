@@ -19,7 +19,8 @@ from workers.runtime.commits import Commits
 from workers.runtime.inbox import Inbox
 from workers.runtime.leases import Holder, Leases, Timing
 from workers.runtime.middleware import Middleware
-from workers.runtime.runner import Runner
+from workers.runtime.redrive import MayRedrive
+from workers.runtime.runner import MemoryOf, Runner, no_memory, nobody
 
 log = structlog.get_logger(__name__)
 
@@ -65,6 +66,8 @@ class Host:
         inbox_capacity: int | None = None,
         companions: Sequence[Companion] = (),
         timing: Timing | None = None,
+        may_redrive: MayRedrive = nobody,
+        memory_of: MemoryOf = no_memory,
     ) -> None:
         self._companions = companions
         self._bus = bus
@@ -86,7 +89,7 @@ class Host:
         for worker in workers:
             lease = Holder(worker, partial(self._reshare, worker.name), partial(self._offer_again, worker.name))
             self._leases.add(lease)
-            runner = Runner(worker, lease.name, bus, trust, clock, middlewares, self._commits)
+            runner = Runner(worker, lease.name, bus, trust, clock, middlewares, self._commits, may_redrive, memory_of)
             inbox = Inbox() if inbox_capacity is None else Inbox(inbox_capacity)
             self.instances[worker.name] = Instance(worker, runner, inbox, lease)
 

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import itertools
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 from pydantic import ValidationError
 
 from bus.base import Bus
-from bus.errors import Superseded, Untrusted
+from bus.errors import ContentTooLarge, Superseded, Untrusted
 from bus.trust import Trust
-from schemas.envelope import MALFORMED, Message
-from schemas.payloads import Failed, Payload, Receipt, Refused
-from workers.runtime.base import Context, Outgoing, Received, Worker, audit
+from schemas.envelope import MALFORMED, MAX_CONTENT, Message
+from schemas.payloads import Failed, MessageExpired, Payload, Receipt, Refused
+from schemas.trace import child_traceparent
+from workers.ports import NO_MEMORY, Memory
+from workers.runtime.base import Context, Handling, Outgoing, Permanent, Received, Worker, audit, event
 from workers.runtime.clock import Clock, micros
 from workers.runtime.commits import Commits
 from workers.runtime.middleware import Handler, Middleware, stack
+from workers.runtime.redrive import MayRedrive, NotRedriven, original_of
 
-#: Name space of message ids derived from their cause.
-_IDS = uuid.UUID("6d1a5c52-6f0e-4a5b-9d0e-7a1f2c3b4d5e")
+log = structlog.get_logger(__name__)
+
+#: Characters of a reason: whatever an exception says, its receipt must fit into the log.
+REASON = 4_000
+
+#: (the message, on whose behalf) -> what a handler shares with others
+MemoryOf = Callable[[Message, str | None], Memory]
 
 
 class Rejected(Exception):
@@ -31,8 +42,20 @@ class Rejected(Exception):
         super().__init__(f"{rule}: {reason}")
 
 
+class Expired(Exception):
+    """Nobody wants it handled any more."""
+
+
+def nobody(_: str) -> bool:
+    return False
+
+
+def no_memory(_: Message, __: str | None) -> Memory:
+    return NO_MEMORY
+
+
 class Runner:
-    """Handles messages for one instance of one worker."""
+    """Handles messages for one instance of one worker. `may_redrive`: who may have everybody's messages delivered again."""
 
     def __init__(
         self,
@@ -43,6 +66,8 @@ class Runner:
         clock: Clock,
         middlewares: Sequence[Middleware],
         commits: Commits | None = None,
+        may_redrive: MayRedrive = nobody,
+        memory_of: MemoryOf = no_memory,
     ) -> None:
         self.worker = worker
         self.instance = instance
@@ -52,6 +77,11 @@ class Runner:
         self._clock = clock
         self._kinds = worker.kinds()
         self._handle: Handler = stack(middlewares, worker)
+        self._may_redrive = may_redrive
+        self._memory_of = memory_of
+        # Ids of handlings: one random number a runner, since one a message costs more than much of the rest.
+        self._run = uuid.uuid4().hex[:20]
+        self._handlings = itertools.count()
 
     async def run(self, message: Message) -> None:
         """Handle one message to its receipt. Raises only what the bus raises."""
@@ -62,48 +92,65 @@ class Runner:
         try:
             await self._commits.commit(rows)
         except Superseded as error:
-            structlog.get_logger(__name__).info("handling.superseded", key=error.key)
+            log.info("handling.superseded", key=error.key)
 
     async def handle(self, message: Message) -> list[Message]:
         """The receipt of this message and what goes with it, to be committed. Raises nothing but a cancellation."""
-        log = structlog.get_logger(__name__).bind(
+        structlog.contextvars.bind_contextvars(
             worker=self.worker.name, message=message.message_id, correlation=message.correlation_id
         )
         started = time.perf_counter()
-        conversation: list[Message] = []
+        noted = Handling(child_traceparent(message.traceparent, message.correlation_id))
+        under_way = _UnderWay(message, noted, started)
         try:
-            conversation = self._check(message)
-            received = Received(message, self._payload(message))
-            context = self._context(message, conversation)
-            outputs = await self._handle(received, context)
-            receipt = Receipt(outcome="handled")
+            under_way.conversation = conversation = self._check(message)
+            if message.attempt > 1:
+                under_way.original = self._redriven(message, conversation)
+            received = Received(under_way.original, self._payload(under_way.original))
+            outputs = await self._handle(received, self._context(under_way))
+            return self._settled(under_way, "handled", "", outputs)
         except Rejected as error:
-            receipt = Receipt(outcome="rejected", reason=str(error))
-            outputs = self._aftermath(message, "message.rejected", error.rule, error.reason)
             log.warning("message.rejected", rule=error.rule, reason=error.reason)
-        except Exception as error:
+            return self._given_up(under_way, "rejected", error.rule, error.reason, f"{error.rule}: {error.reason}")
+        except Expired as error:
+            log.info("message.expired")
+            return self._given_up(under_way, "expired", "message.expired", str(error), str(error))
+        except Permanent as error:
+            log.error("message.dead", reason=str(error))
+            return self._given_up(under_way, "dead", "worker.permanent", str(error), str(error))
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                raise  # the host stops; the message stays open
             reason = f"{type(error).__name__}: {error}"
-            receipt = Receipt(outcome="dead", reason=reason, attempts=self.worker.max_attempts)
-            outputs = self._aftermath(message, "message.dead", "worker.failed", reason)
             log.error("message.dead", reason=reason, exc_info=not isinstance(error, TimeoutError))
-        elapsed = round((time.perf_counter() - started) * 1000, 2)
-        return self._settled(message, receipt.model_copy(update={"handled_ms": elapsed}), outputs, conversation)
+            return self._given_up(under_way, "dead", "worker.failed", reason, reason)
 
     # --- before ------------------------------------------------------------------------------------------------------
 
     def _check(self, message: Message) -> list[Message]:
+        """The trusted messages of the conversation, root first. The signature is looked at before anything it covers."""
         if message.kind == MALFORMED:
             raise Rejected("message.malformed", message.content)
-        if message.expires_at is not None and message.expires_at < micros(self._clock.now()):
-            raise Rejected("message.expired", "it was to be handled earlier, and was not")
         known = self._bus.conversation(message.correlation_id)
         # What came before, and what we have said ourselves since: of two decisions that waited, the second must see what
         # became of the first, and a timer what happened before it rang.
-        conversation = [m for m in known if m.position <= message.position or m.from_agent == self.worker.name]
+        position, name = message.position, self.worker.name
+        conversation = [m for m in known if m.position <= position or m.from_agent == name]
         try:
-            return self._trust.check(message, conversation)
+            trusted = self._trust.check(message, conversation)
         except Untrusted as error:
             raise Rejected(error.rule, error.reason) from error
+        if message.expires_at is not None and message.expires_at < micros(self._clock.now()):
+            raise Expired("it was to be handled earlier, and was not")
+        return trusted
+
+    def _redriven(self, message: Message, conversation: Sequence[Message]) -> Message:
+        """What is delivered again, as it was; its time has come whatever it said about that."""
+        try:
+            original = original_of(message, self.worker.name, conversation, self._may_redrive)
+        except NotRedriven as error:
+            raise Rejected(error.rule, error.reason) from error
+        return original.model_copy(update={"attempt": message.attempt, "expires_at": None})
 
     def _payload(self, message: Message) -> Payload:
         model = self._kinds.get(message.kind)
@@ -119,78 +166,148 @@ class Runner:
             where = ".".join(str(part) for part in first["loc"]) or "content"
             raise Rejected("message.malformed", f"{message.kind}.{where}: {first['msg']}") from error
 
-    def _context(self, message: Message, conversation: Sequence[Message]) -> Context:
+    def _context(self, under_way: _UnderWay) -> Context:
         async def commit(outputs: Sequence[Outgoing]) -> bool:
-            rows = [self._row(message, out, f"mid:{uuid.uuid4().hex}", None, conversation) for out in outputs]
+            now = micros(self._clock.now())
+            rows = [self._row(under_way, out, f"mid:{uuid.uuid4().hex}", None, now) for out in outputs]
             try:
                 await self._commits.commit(rows)
             except Superseded:
                 return False
             return True
 
+        conversation = under_way.conversation
+        principal = conversation[0].principal
         return Context(
             conversation=conversation,
-            principal=conversation[0].principal,
+            principal=principal,
             now=self._clock.now(),
             instance=self.instance,
             attempt=1,
             commit=commit,
             claims=self._bus.state.claims,
+            memory=self._memory_of(under_way.message, principal),
+            handling=under_way.noted,
         )
 
     # --- after -------------------------------------------------------------------------------------------------------
 
-    def _aftermath(self, message: Message, action: str, rule: str, reason: str) -> list[Outgoing]:
+    def _given_up(self, under_way: _UnderWay, outcome: str, rule: str, reason: str, said: str) -> list[Message]:
         """What follows from a message that was not handled: a fact for the auditor, an answer for whoever waits."""
-        outputs = [audit(action, "failed", rule=rule, reason=reason, kind=message.kind, sender=message.from_agent)]
+        message, original = under_way.message, under_way.original
+        reason, said = _storable(reason), _storable(said)
+        outputs = [
+            audit(
+                f"message.{outcome}",
+                "failed",
+                rule=rule,
+                reason=reason,
+                causation_id=message.message_id,
+                kind=message.kind,
+                sender=message.from_agent,
+            )
+        ]
+        if outcome == "expired":
+            gone = MessageExpired(
+                message_id=message.message_id,
+                message_kind=message.kind,
+                sender=message.from_agent,
+                agent=self.worker.name,
+                expires_at=message.expires_at or 0,
+            )
+            outputs.append(event(gone))
         if message.message_type == "request" and message.kind != MALFORMED:
-            answer = Refused if rule.startswith(("signature.", "principal.")) else Failed
-            outputs.append(Outgoing(message.from_agent, answer(rule=rule, reason=reason), "response"))
-        return outputs
+            answer = Refused if rule.startswith(("signature.", "principal.", "redrive.")) else Failed
+            # Whoever asked first waits for the answer, unless it is whoever redrives that must be told.
+            asked = message if answer is Refused else original
+            outputs.append(
+                Outgoing(asked.from_agent, answer(rule=rule, reason=reason), "response", causation_id=asked.message_id)
+            )
+        return self._settled(under_way, outcome, said, outputs)
 
-    def _settled(
-        self, message: Message, receipt: Receipt, outputs: Sequence[Outgoing], conversation: Sequence[Message]
-    ) -> list[Message]:
+    def _settled(self, under_way: _UnderWay, outcome: str, reason: str, outputs: Sequence[Outgoing]) -> list[Message]:
         """The receipt first, then the outputs."""
-        handling = uuid.uuid4().hex
-        conversation = conversation or self._bus.conversation(message.correlation_id) or [message]
-        rows = [self._receipt(message, receipt, handling, conversation[0].principal)]
-        return rows + [self._row(message, out, str(place), handling, conversation) for place, out in enumerate(outputs)]
-
-    def _receipt(self, message: Message, receipt: Receipt, handling: str, principal: str | None) -> Message:
-        return Message(
-            message_id=handling,
-            correlation_id=message.correlation_id,
-            causation_id=message.message_id,
-            from_agent=self.worker.name,
-            to_agent="",
-            message_type="receipt",
-            kind=Receipt.kind(),
-            content=receipt.model_dump_json(),
-            timestamp=micros(self._clock.now()),
-            principal=principal,
-            handling_id=handling,
+        message = under_way.message
+        if not under_way.conversation:
+            under_way.conversation = self._bus.conversation(message.correlation_id) or [message]
+        now = micros(self._clock.now())
+        handling = f"{self._run}{next(self._handlings):012x}"
+        rows = [self._row(under_way, out, str(place), handling, now) for place, out in enumerate(outputs)]
+        receipt = Receipt(
+            outcome=outcome,
+            reason=reason,
+            attempts=under_way.noted.attempts,
+            handled_ms=round((time.perf_counter() - under_way.started) * 1000, 2),
         )
+        rows.insert(
+            0,
+            Message(
+                message_id=handling,
+                correlation_id=message.correlation_id,
+                causation_id=message.message_id,
+                from_agent=self.worker.name,
+                to_agent="",
+                message_type="receipt",
+                kind=_RECEIPT,
+                content=receipt.model_dump_json(),
+                timestamp=now,
+                principal=under_way.conversation[0].principal,
+                handling_id=handling,
+            ),
+        )
+        return rows
 
-    def _row(
-        self, message: Message, out: Outgoing, place: str, handling: str | None, conversation: Sequence[Message]
-    ) -> Message:
+    def _row(self, under_way: _UnderWay, out: Outgoing, place: str, handling: str | None, now: int) -> Message:
+        message = under_way.message
+        content = out.payload.model_dump_json()
+        if len(content) > MAX_CONTENT or (len(content) > MAX_CONTENT // 4 and len(content.encode()) > MAX_CONTENT):
+            raise ContentTooLarge(
+                f"{out.payload.kind()} holds {len(content):,} characters, the limit is {MAX_CONTENT:,} bytes: "
+                "store it elsewhere and send a reference to it"
+            )
         # Derived from its cause: a second handling of the same message says the same thing under the same id.
-        derived = uuid.uuid5(_IDS, f"{message.message_id}/{self.worker.name}/{place}")
+        derived = hashlib.sha256(f"{message.message_id}/{self.worker.name}/{place}".encode())
         return Message(
-            message_id=str(derived),
+            message_id=derived.hexdigest()[:32],
             correlation_id=message.correlation_id,
-            causation_id=out.causation_id or message.message_id,
+            causation_id=out.causation_id or under_way.original.message_id,
             from_agent=self.worker.name,
             to_agent=out.to,
             message_type=out.message_type,
             kind=out.payload.kind(),
-            content=out.payload.model_dump_json(),
+            content=content,
             priority=out.priority or message.priority,
-            timestamp=micros(self._clock.now()),
+            timestamp=now,
             not_before=out.not_before,
             expires_at=out.expires_at,
-            principal=conversation[0].principal,
-            traceparent=message.traceparent,
+            principal=under_way.conversation[0].principal,
+            traceparent=under_way.noted.traceparent,
             handling_id=handling,
         )
+
+
+_RECEIPT = Receipt.kind()
+
+
+class _UnderWay:
+    """One message from arrival to receipt. `original`: what the handler gets, which differs when it was redriven."""
+
+    __slots__ = ("conversation", "message", "noted", "original", "started")
+
+    def __init__(self, message: Message, noted: Handling, started: float) -> None:
+        self.message = self.original = message
+        self.noted = noted
+        self.started = started
+        self.conversation: Sequence[Message] = ()
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody cancelled us; a handler may raise the same exception for reasons of its own."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
+def _storable(reason: str) -> str:
+    """Whatever an exception said, as text the log can hold."""
+    reason = reason if len(reason) <= REASON else f"{reason[:REASON]} …"
+    return reason.encode("utf-8", "replace").decode()

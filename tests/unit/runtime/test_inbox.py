@@ -8,7 +8,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.envelope import Message
@@ -183,6 +183,7 @@ STEPS = st.lists(
 )
 
 
+@settings(deadline=None, max_examples=60)
 @given(STEPS, st.integers(1, 6))
 async def test_a_conversation_comes_whole_and_in_order_one_at_a_time(steps: list[Any], capacity: int) -> None:
     clock = Seconds()
@@ -219,8 +220,9 @@ async def test_a_conversation_comes_whole_and_in_order_one_at_a_time(steps: list
     assert sorted(left) == sorted(name for names in waiting.values() for name in names)
 
 
+@settings(deadline=None, max_examples=60)
 @given(
-    rivals=st.lists(st.tuples(st.integers(1, 10), st.sampled_from(["eli", "ana", "kim", "ned"])), min_size=1),
+    rivals=st.lists(st.tuples(st.integers(1, 10), st.sampled_from(["eli", "ana", "kim"])), min_size=1, max_size=10),
     priority=st.integers(1, 10),
     step=st.floats(0.1, 5.0),
 )
@@ -243,6 +245,7 @@ async def test_nothing_waits_longer_than_its_bound(rivals: list[Any], priority: 
     assert turns <= len(set(rivals)) + 1
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.sampled_from(["eli", "ana", "kim"]), min_size=1, max_size=60))
 async def test_of_equal_urgency_principals_take_turns(principals: list[str]) -> None:
     inbox = Inbox(now=Seconds())

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from workers.runtime.base import Context, Outgoing, Received, Worker
-from workers.runtime.clock import Clock
+from workers.runtime.base import Context, Outgoing, Permanent, Received, Worker
+from workers.runtime.clock import Clock, micros
 from workers.runtime.middleware import Handler
 
 log = structlog.get_logger(__name__)
@@ -22,13 +22,20 @@ class Retry:
 
     async def __call__(self, call_next: Handler, message: Received, context: Context, worker: Worker) -> list[Outgoing]:
         wait = self.first_wait_s
-        for attempt in range(1, worker.max_attempts + 1):
+        expires_at = message.message.expires_at
+        while True:
             try:
-                return await call_next(message, replace(context, attempt=attempt, now=self.clock.now()))
+                return await call_next(message, context)
+            except Permanent:
+                raise
             except Exception as error:
-                if attempt == worker.max_attempts:
+                attempt = context.handling.attempts
+                if attempt >= worker.max_attempts:
                     raise
                 log.warning("message.retry", attempt=attempt, error=f"{type(error).__name__}: {error}")
-            await self.clock.sleep(random.uniform(wait / 2, wait))
+                await self.clock.sleep(random.uniform(wait / 2, wait))
+                if expires_at is not None and expires_at < micros(self.clock.now()):
+                    raise  # nobody wants it any more
             wait = min(wait * 2, self.longest_wait_s)
-        raise AssertionError("unreachable: the last attempt returns or raises")
+            context.handling.attempts = attempt + 1
+            context = replace(context, attempt=attempt + 1, now=self.clock.now())
