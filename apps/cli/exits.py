@@ -48,6 +48,7 @@ _KNOWN = {
     "AlreadyRunning": _Known(FAILED, "tailrace agents shows what runs where"),
     "UnknownAgent": _Known(MISUSE),
     "CannotReplay": _Known(MISUSE),
+    "ReplayFailed": _Known(FAILED, "TAILRACE_DEBUG=1 shows where it happened"),
     "BadModel": _Known(FAILED, "correct what it names"),
     "InitFailed": _Known(FAILED, "tailrace init goes on from where it stopped"),
     "JarsMissing": _Known(FAILED, "make setup, once, with a network"),

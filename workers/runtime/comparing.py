@@ -37,9 +37,6 @@ class Difference:
     then: Any
     now: Any
 
-    def document(self) -> dict[str, Any]:
-        return {"output": self.output, "path": self.path, "then": self.then, "now": self.now}
-
 
 @dataclass(frozen=True)
 class Comparison:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -59,6 +56,9 @@ def replay(
             "--ignore", metavar="FIELD", help="A field that may differ, such as `*.explanation`. May be repeated."
         ),
     ] = None,
+    network: Annotated[
+        bool, typer.Option("--network", help="Workers may use the network, for a model say.", show_default=False)
+    ] = False,
     limit: Annotated[int, typer.Option("--limit", min=0, help="Differences to show.")] = 10,
     fail_on_difference: Annotated[
         bool, typer.Option("--fail-on-difference", help="Exit with 1 when something differs.", show_default=False)
@@ -71,16 +71,11 @@ def replay(
     1: something that was handled then fails now (or, with --fail-on-difference, differs).
     """
     from apps.cli.views.replay import replay_report, replaying
-    from jobs import logging
-    from jobs.replay import ReplayRequest
-    from jobs.replay import replay as replayed
+    from jobs.replay.confined import replay_confined
+    from jobs.replay.request import ReplayRequest
 
     terminal = terminal_of(context)
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # a worker of one's own is a module of the folder one stands in
     system = open_system()
-    # Whatever fails is in the report; the runner's own words on it would only be in the way.
-    logging.configure(os.environ.get("TAILRACE_LOG_LEVEL", "CRITICAL"))
     chosen = {"semantic": semantic, "plans": plans, "roles": roles}
     request = ReplayRequest(
         since=since,
@@ -90,9 +85,10 @@ def replay(
         workers=worker or (),
         files={_FILES[option]: path.absolute() for option, path in chosen.items() if path is not None},
         ignore=ignore or (),
+        network=network,
     )
     with replaying(terminal) as progress:
-        report = asyncio.run(replayed(system, request, progress))
+        report = replay_confined(system, request, progress)
     terminal.show("", replay_report(report, limit), "")
     terminal.emit(report.document())
     verdicts = report.verdicts

@@ -19,8 +19,8 @@ from apps.cli.terminal import Terminal, counted, milliseconds
 from apps.cli.views.names import who
 from apps.cli.views.rows import plain_table
 from apps.cli.views.safe import safe
-from jobs.replay import Progress as Told
-from jobs.replay import ReplayReport, Result
+from jobs.replay.report import Finding, ReplayReport
+from jobs.replay.run import Progress as Told
 from workers.runtime.comparing import ABSENT, Difference
 
 VERDICTS = ("same", "different", "failed", "repaired", "still_failing", "skipped")
@@ -51,17 +51,31 @@ def replaying(terminal: Terminal) -> Iterator[Told]:
 def replay_report(report: ReplayReport, limit: int) -> RenderableType:
     if not report.total:
         return Text("no message was handled in that span: nothing to replay", style="quiet")
-    notable = [one for one in report.notable if one.comparison.verdict != "still_failing"]
+    notable = [one for one in report.findings if one.verdict != "still_failing"]
     shown = notable[:limit]
     parts: list[RenderableType] = [_headline(report), "", _summary(report)]
-    for result in shown:
-        parts += ["", _result(result)]
+    for finding in shown:
+        parts += ["", _finding(finding)]
     verdicts = report.verdicts
     left = sum(verdicts[v] for v in VERDICTS if v not in ("same", "still_failing")) - len(shown)
     if left and limit:
         parts += ["", Text(f"and {left:,} more: --limit shows more of them", style="quiet")]
-    parts += ["", Text.assemble(("all of it: ", "quiet"), f"replays where replay_id = '{report.replay_id}'")]
+    parts += [
+        "",
+        Text.assemble(("all of it: ", "quiet"), f"replays where replay_id = '{report.replay_id}'"),
+        _held(report),
+    ]
     return Group(*parts)
+
+
+def _held(report: ReplayReport) -> Text:
+    """What stood between the workers and the world."""
+    if set(report.held) == {"files", "network"}:
+        return Text("without effects: the kernel let it write that table only, and gave it no network", style="quiet")
+    if report.held:
+        kept = {"files": "files but that table", "network": "the network"}[report.held[0]]
+        return Text(f"without effects by shipped agents; the kernel kept others from {kept} only", style="quiet")
+    return Text("without effects by shipped agents; nothing here keeps others from theirs", style="quiet")
 
 
 def _headline(report: ReplayReport) -> Text:
@@ -90,27 +104,24 @@ def _summary(report: ReplayReport) -> Table:
     return table
 
 
-def _result(result: Result) -> RenderableType:
-    recording, comparison = result.recording, result.comparison
-    style = _STYLES.get(comparison.verdict, "warn")
-    times = [t for t in (recording.said.handled_ms, result.replayed and result.replayed.receipt.handled_ms) if t]
-    took = f"  {milliseconds(times[0])} then, {milliseconds(times[1])} now" if len(times) == 2 else ""
+def _finding(finding: Finding) -> RenderableType:
+    style = _STYLES.get(finding.verdict, "warn")
+    took = ""
+    if finding.recorded_ms is not None and finding.replayed_ms is not None:
+        took = f"  {milliseconds(finding.recorded_ms)} then, {milliseconds(finding.replayed_ms)} now"
     head = Text.assemble(
-        (f"{_words(comparison.verdict)}  ", style),
-        who(recording.agent),
+        (f"{_words(finding.verdict)}  ", style),
+        who(finding.agent),
         (" ← ", "quiet"),
-        safe(recording.message.kind),
+        safe(finding.kind),
         (took, "quiet"),
     )
     below: list[RenderableType] = []
-    if comparison.reason:
-        below.append(Text(safe(comparison.reason)))
-    below += _differences(comparison.differences)
-    below.append(
-        Text.assemble(
-            ("the conversation: ", "quiet"), (f"tailrace trace {safe(recording.message.correlation_id)}", "command")
-        )
-    )
+    if finding.reason:
+        below.append(Text(safe(finding.reason)))
+    below += _differences(finding.differences)
+    where = f"tailrace trace {safe(finding.correlation_id)}"
+    below.append(Text.assemble(("the conversation: ", "quiet"), (where, "command")))
     return Group(head, Padding(Group(*below), (0, 0, 0, 2), expand=False))
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
-from schemas.payloads import Code, CodeGenerated, ExecutionClaimed, GenerateCode, Payload, RunCode
+from schemas.payloads import Code, CodeGenerated, ExecutionClaimed, Failed, GenerateCode, Payload, RunCode
 from workers.code.agent import CodeAgent
 from workers.execution.agent import ExecutionAgent
 from workers.runtime.base import Context, Outgoing, Received, Worker, event, reply
@@ -99,3 +104,28 @@ class Claiming(ExecutionAgent):
             )
             assert await context.commit([event(claim)])
         return await super().handle(message, context)
+
+
+class Vandal(CodeAgent):
+    """Tries what no replay may do, and says what it managed."""
+
+    async def handle(self, message: Received, context: Context) -> list[Outgoing]:
+        home = Path(os.environ["TAILRACE_HOME"])
+        sys.stdout.write("this belongs on standard error\n")
+        attempts = {
+            "write": lambda: (home / "warehouse" / "vandal").write_text("was here"),
+            "append to the log": (home / "tables" / "agent_messages" / "_delta_log" / "vandal").touch,
+            "remove": (home / "keys" / "keyring.json").unlink,
+            "read a key": lambda: next((home / "keys" / "private").iterdir()).read_text(),
+            "have others write": lambda: subprocess.run(["touch", home / "vandal"], check=True, capture_output=True),
+            "connect": lambda: socket.create_connection(("127.0.0.1", int(os.environ["VANDAL_PORT"])), 5).close(),
+        }
+        return [reply(message, Failed(rule=name, reason="")) for name, attempt in attempts.items() if _manages(attempt)]
+
+
+def _manages(attempt: Callable[[], object]) -> bool:
+    try:
+        attempt()
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return True

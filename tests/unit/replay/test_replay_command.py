@@ -1,13 +1,17 @@
-"""`tailrace replay` as a person, and as a script, meets it."""
+"""`tailrace replay` as a person, and as a script, meets it: a process of its own that can do no harm."""
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from config import files
 from tests.unit.replay.conftest import Recorded, Run
+from tests.unit.replay.recorded import versions
+from workers.adapters.sandbox import landlock
 
 HERE = "tests.unit.replay.strangers"
 
@@ -40,10 +44,22 @@ def test_a_difference_is_shown_with_the_way_to_the_conversation(run: Run, record
     assert "replays where replay_id = 'rpl-" in said.out
 
 
-def test_a_difference_fails_only_when_asked_to(run: Run, changed: str) -> None:
-    asked = ("--semantic", changed, "--agent", "code", "--fail-on-difference")
-    assert run(*asked).code == 1
-    assert run(*asked, "--ignore", "code.text", "--ignore", "explanation").code == 0
+def test_json_is_one_document_and_a_difference_fails_only_when_asked_to(
+    run: Run, recorded: Recorded, changed: str
+) -> None:
+    short = recorded.said["executed"][:8]
+    said = run(
+        "--semantic", changed, "--agent", "CodeAgent", "--correlation-id", short, "--json", "--fail-on-difference"
+    )
+    assert said.code == 1
+    assert said.json["messages"] == 1
+    assert said.json["verdicts"] == {"different": 1}
+    assert said.json["by_kind"] == [
+        {"agent": "CodeAgent", "kind": "GenerateCode", "verdict": "different", "messages": 1}
+    ]
+    (finding,) = said.json["findings"]
+    assert finding["correlation_id"] == recorded.said["executed"]
+    assert finding["differences"][0]["path"] == "code.text"
 
 
 def test_what_fails_now_fails_the_command(run: Run) -> None:
@@ -53,39 +69,39 @@ def test_what_fails_now_fails_the_command(run: Run) -> None:
     assert "I have had enough" in said.out
 
 
-def test_json_is_one_document(run: Run, recorded: Recorded, changed: str) -> None:
-    document = run("--semantic", changed, "--agent", "CodeAgent", "--json").json
-    assert document["messages"] == 3
-    assert document["verdicts"] == {"different": 2, "same": 1}
-    assert {one["correlation_id"] for one in document["results"]} == {
-        recorded.said["executed"],
-        recorded.said["generated"],
-    }
-    assert {"agent": "CodeAgent", "kind": "GenerateCode", "verdict": "different", "messages": 2} in document["by_kind"]
-
-
-def test_the_beginning_of_a_conversations_id_is_enough(run: Run, recorded: Recorded) -> None:
-    document = run("--correlation-id", recorded.said["executed"][:8], "--agent", "governance", "--json").json
-    assert document["messages"] == 3
-
-
-def test_nothing_to_replay_is_no_failure(run: Run) -> None:
-    said = run("--from", "100000")
-    assert (said.code, "nothing to replay" in said.out) == (0, True)
-
-
 @pytest.mark.parametrize(
     ("words", "code", "cause"),
     [
-        (("--from", "yesterday"), 2, "nor an ISO time"),
         (("--agent", "nobody"), 2, "no agent called nobody"),
-        (("--worker", "no.such:Thing"), 2, "cannot be imported"),
-        (("--worker", f"{HERE}:Demanding", "--agent", "code"), 2, "without arguments"),
         (("--correlation-id", "ffffffff"), 2, "no conversation"),
-        (("--plans", "nowhere.yaml"), 1, "nowhere.yaml"),
     ],
 )
 def test_misuse_names_the_cause(run: Run, words: tuple[str, ...], code: int, cause: str) -> None:
     said = run(*words, "--json")
     assert said.code == code
     assert cause in said.json["error"]["cause"]
+
+
+@pytest.fixture
+def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Something that listens on this machine."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("VANDAL_PORT", str(server.getsockname()[1]))
+        yield server.getsockname()[1]
+
+
+@pytest.mark.skipif(not landlock.available(), reason="this kernel has no Landlock")
+def test_the_kernel_keeps_a_worker_from_what_is_not_its_own(run: Run, recorded: Recorded, port: int) -> None:
+    before = versions(recorded.system)
+    socket.create_connection(("127.0.0.1", port), 5).close()
+    said = run(
+        "--worker", f"{HERE}:Vandal", "--agent", "code", "--correlation-id", recorded.said["generated"], "--json"
+    )
+    assert said.json["verdicts"] == {"different": 1}
+    managed = [d["now"]["rule"] for one in said.json["findings"] for d in one["differences"] if d["path"] == "content"]
+    kept = said.json["kept_from"]
+    assert "files" in kept
+    assert managed == ([] if "network" in kept else ["connect"])
+    assert versions(recorded.system) == before
+    assert (recorded.system.home.keys / "keyring.json").exists()
+    assert not (recorded.system.home.warehouse / "vandal").exists()

@@ -15,7 +15,10 @@ from deltalake import DeltaTable
 from bus.log.bus import LogBus
 from config import files
 from config.files import ConfigError
-from jobs.replay import CannotReplay, History, ReplayReport, ReplayRequest, replay
+from jobs.replay.history import History
+from jobs.replay.report import ReplayReport
+from jobs.replay.request import CannotReplay, ReplayRequest
+from jobs.replay.run import replay
 from schemas.envelope import Message
 from schemas.payloads import Receipt
 from schemas.tables import AGENT_MESSAGES
@@ -28,7 +31,7 @@ HERE = "tests.unit.replay.strangers"
 
 
 def found(report: ReplayReport) -> list[dict[str, Any]]:
-    return [one.document() for one in report.notable]
+    return report.document()["findings"]
 
 
 def rewritten(name: str, folder: Path, change: Any) -> Path:

@@ -1,0 +1,1 @@
+"""`tailrace replay`: recorded messages through today's or a named worker, without effects."""

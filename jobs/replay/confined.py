@@ -1,0 +1,61 @@
+"""A replay in a process of its own that the kernel keeps from everything but the table `replays`, where it can."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from config.files import ConfigError
+from jobs.agents import UnknownAgent
+from jobs.bootstrap import System
+from jobs.replay.report import ReplayReport
+from jobs.replay.request import CannotReplay, ReplayRequest
+from jobs.replay.run import Progress
+from schemas.tables import REPLAYS
+
+
+class ReplayFailed(RuntimeError):
+    """The replaying process ended without a report; what it said is on standard error."""
+
+
+_KNOWN = {error.__name__: error for error in (CannotReplay, UnknownAgent, ConfigError)}
+
+
+def replay_confined(system: System, request: ReplayRequest, progress: Progress = lambda *_: None) -> ReplayReport:
+    """As `replay` does, in a child. Raises what that raises, or ReplayFailed."""
+    system.log(REPLAYS.name).create()  # the child may write into its folder, not make it
+    tables = system.home.tables
+    with tempfile.TemporaryDirectory(prefix="tailrace-replay-") as scratch:
+        asked = {
+            "request": request.document(),
+            "home": str(system.home.root),
+            "closed": [str(system.home.keys / "private")],
+            "writable": [scratch, *([str(tables / REPLAYS.name)] if isinstance(tables, Path) else [])],
+            # Tables in an object store are reached over the network, so then it stays.
+            "network": request.network or not isinstance(tables, Path),
+        }
+        command = [sys.executable, "-m", "jobs.replay.child", json.dumps(asked)]
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"TMPDIR": scratch})
+        assert child.stdout is not None
+        try:
+            return _listen(child.stdout, progress)
+        finally:
+            child.stdout.close()  # it ends when nobody listens
+            child.wait()
+
+
+def _listen(lines: Iterable[bytes], progress: Progress) -> ReplayReport:
+    for line in lines:
+        match json.loads(line):
+            case {"done": done, "total": total}:
+                progress(done, total)
+            case {"report": report}:
+                return ReplayReport.parse(report)
+            case {"error": name, "said": said}:
+                raise _KNOWN.get(name, ReplayFailed)(said if name in _KNOWN else f"{name}: {said}")
+    raise ReplayFailed("the replaying process ended without a report")
