@@ -9,6 +9,7 @@ BusError
 │   └── StoreRefused    an object store that refuses us (also a PermissionError)
 ├── Superseded          a commit was dropped because its decision was lost
 ├── ContentTooLarge     a message over 1 MiB
+├── NotAcknowledged     messages a producer sent, of which nobody knows whether they arrived
 ├── NotAMessage         a row of a bulk append that would be no message
 ├── Untrusted           a signature, key or principal does not hold
 ├── MissingKey          a private key that cannot be read
@@ -20,6 +21,8 @@ BusError
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class BusError(Exception):
@@ -60,6 +63,14 @@ class Superseded(BusError):
 
 class ContentTooLarge(BusError):
     """A content over 1 MiB. Remedy: store it elsewhere and send a reference."""
+
+
+class NotAcknowledged(BusError):
+    """Nobody knows whether these `messages` arrived. Remedy: send them again under the same ids, which count once."""
+
+    def __init__(self, text: str, messages: Sequence[object] = ()) -> None:
+        self.messages = tuple(messages)
+        super().__init__(text)
 
 
 class NotAMessage(BusError):
