@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Iterable
 
 _BUCKETS = 1 << 16
 _WIDTH = 16
 _EMPTY = b""
+_NOTHING = [_EMPTY] * _BUCKETS
 
 
 def digest(text: str) -> bytes:
@@ -18,7 +20,7 @@ class _Generation:
     """Digests in buckets by their first two bytes: a look-up is one short search, an insertion one short copy."""
 
     def __init__(self) -> None:
-        self._buckets: list[bytes] = [_EMPTY] * _BUCKETS
+        self._buckets = _NOTHING  # most sets stay empty: their own buckets come with the first id
         self.size = 0
 
     def holds(self, key: bytes) -> bool:
@@ -31,11 +33,35 @@ class _Generation:
         return True
 
     def add(self, key: bytes) -> None:
+        if self._buckets is _NOTHING:
+            self._buckets = [_EMPTY] * _BUCKETS
         self._buckets[key[0] << 8 | key[1]] += key
         self.size += 1
 
     def dump(self) -> bytes:
-        return b"".join(self._buckets)
+        """The buckets' lengths, then the buckets: read again by slicing, however many there are."""
+        if self.size == 0:
+            return b""
+        return array("I", map(len, self._buckets)).tobytes() + b"".join(self._buckets)
+
+    @classmethod
+    def load(cls, block: bytes) -> _Generation:
+        """Raises ValueError for bytes that `dump` did not write."""
+        generation = cls()
+        if not block:
+            return generation
+        lengths = array("I")
+        place = _BUCKETS * lengths.itemsize
+        lengths.frombytes(block[:place])
+        if len(lengths) != _BUCKETS or place + sum(lengths) != len(block):
+            raise ValueError("a set of ids was cut off")
+        generation._buckets = [_EMPTY] * _BUCKETS
+        for number, length in enumerate(lengths):
+            if length:
+                generation._buckets[number] = block[place : place + length]
+                place += length
+        generation.size = sum(lengths) // _WIDTH
+        return generation
 
 
 class IdSet:
@@ -66,16 +92,9 @@ class IdSet:
         self._new.add(key)
 
     def dump(self) -> list[bytes]:
-        """Digests end to end, one block a generation, the older first."""
+        """One block a generation, the older first."""
         return [self._old.dump(), self._new.dump()]
 
     def load(self, blocks: Iterable[bytes]) -> None:
         """Into an empty set."""
-        self._old, self._new = (_generation(block) for block in blocks)
-
-
-def _generation(block: bytes) -> _Generation:
-    generation = _Generation()
-    for place in range(0, len(block), _WIDTH):
-        generation.add(block[place : place + _WIDTH])
-    return generation
+        self._old, self._new = map(_Generation.load, blocks)

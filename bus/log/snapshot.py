@@ -25,7 +25,7 @@ from schemas.tables import AGENT_MESSAGES
 log = structlog.get_logger(__name__)
 
 FOLDER = "_tailrace"
-FORMAT = 1
+FORMAT = 2
 _ROWS = AGENT_MESSAGES.file_schema
 _SCHEMA = pa.schema([("section", pa.string()), ("name", pa.string()), ("data", pa.large_binary()), *_ROWS])
 
