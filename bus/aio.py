@@ -12,11 +12,12 @@ from types import TracebackType
 from typing import Any
 
 from bus.base import Bus
+from bus.batches import Batch, Bulk
 from bus.compose import Item, system_micros
 from bus.errors import Closed, TimedOut
 from bus.past import Position
 from bus.pressure import Advice, WhenBusy
-from bus.session import Batch, Session, open_session, say_how_far, timed_out
+from bus.session import Session, open_session, say_how_far, timed_out
 from bus.subscription import Subscription
 from schemas.envelope import EVERYONE, Message
 from schemas.payloads import Payload
@@ -79,8 +80,8 @@ class AsyncTailraceClient:
         **envelope: Any,
     ) -> Message:
         """Append one request; returns it as it stands in the log. `envelope` and errors as of TailraceClient.send."""
-        message = self._session.composer.message(to, payload, message_id=message_id, **envelope)
-        return (await self._post(Batch([message], own_ids=message_id is not None), when_busy))[0]
+        batch = self._session.message(to, payload, message_id, message_id is not None, **envelope)
+        return (await self._post(batch, when_busy))[0]
 
     async def publish(self, payload: Payload, **envelope: Any) -> Message:
         """Append an event, for whoever subscribes to its kind."""
@@ -88,27 +89,27 @@ class AsyncTailraceClient:
 
     async def send_many(self, items: Iterable[Item], *, when_busy: WhenBusy | None = None) -> Sequence[Message]:
         """Append many requests, up to 5,000 in one commit; see TailraceClient.send_many."""
-        batch = await asyncio.to_thread(self._session.batch, list(items))  # building many rows takes its time
+        batch = await asyncio.to_thread(self._session.many, list(items))  # building many rows takes its time
         return await self._post(batch, when_busy)
 
-    async def _post(self, batch: Batch, when_busy: WhenBusy | None) -> list[Message]:
-        session = self._session
-        for pause in session.pauses(batch.messages, when_busy):
+    async def _post(self, batch: Batch | Bulk, when_busy: WhenBusy | None) -> Sequence[Message]:
+        for pause in self._session.pauses(batch.addressees, when_busy):
             await asyncio.sleep(pause)
         if batch.own_ids:
-            await asyncio.to_thread(session.recall, batch)
-        session.begin(batch)
+            await asyncio.to_thread(batch.recall)
         try:
+            if isinstance(batch, Bulk):  # encodes and signs, which takes its time
+                await asyncio.shield(asyncio.to_thread(batch.begin))
+            else:
+                batch.begin()
             for commit in batch.commits:
-                await asyncio.wrap_future(commit.done)
+                await asyncio.wrap_future(commit)
         except BaseException as error:
             say_how_far(error, batch)
             raise
         finally:
-            session.collect(batch)
-        if batch.own_ids:
-            return await asyncio.to_thread(session.settled, batch)
-        return session.settled(batch)
+            batch.collect()
+        return await asyncio.to_thread(batch.settled) if batch.own_ids else batch.settled()
 
     # --- answers -----------------------------------------------------------------------------------------------------
 
@@ -126,8 +127,8 @@ class AsyncTailraceClient:
         deadline = time.monotonic() + timeout
         own_id, message_id = message_id is not None, message_id or str(uuid.uuid4())
         with self._session.expecting(message_id) as answer:
-            message = self._session.composer.message(to, payload, message_id=message_id, **envelope)
-            (sent,) = await self._post(Batch([message], own_id), when_busy)
+            batch = self._session.message(to, payload, message_id, own_id, **envelope)
+            (sent,) = await self._post(batch, when_busy)
             if own_id and (known := await asyncio.to_thread(self._session.answered, sent)) is not None:
                 return known
             return await _in_time(answer, deadline, sent, timeout)

@@ -13,11 +13,12 @@ from typing import Any, TypeVar
 
 from bus.arrivals import Arrivals, is_response
 from bus.base import Bus
+from bus.batches import Batch, Bulk
 from bus.compose import Item, system_micros
 from bus.errors import TimedOut, Unexpected
 from bus.past import Position
 from bus.pressure import Advice, WhenBusy
-from bus.session import Batch, open_session, say_how_far, timed_out
+from bus.session import open_session, say_how_far, timed_out
 from bus.subscription import Subscription
 from schemas.envelope import EVERYONE, Message
 from schemas.payloads import Payload
@@ -89,10 +90,11 @@ class TailraceClient:
         With a `message_id` of your own, sending again after an unknown outcome adds nothing and returns the original.
         Raises Busy, ContentTooLarge, IdTaken, Closed, or OSError.
         """
-        message = self._session.composer.message(
+        batch = self._session.message(
             to,
             payload,
-            message_id=message_id,
+            message_id,
+            message_id is not None,
             correlation_id=correlation_id,
             causation_id=causation_id,
             priority=priority,
@@ -100,7 +102,7 @@ class TailraceClient:
             expires_at=expires_at,
             traceparent=traceparent,
         )
-        return self._post(Batch([message], own_ids=message_id is not None), when_busy)[0]
+        return self._post(batch, when_busy)[0]
 
     def publish(self, payload: Payload, **envelope: Any) -> Message:
         """Append an event, for whoever subscribes to its kind; `envelope` as for `send`."""
@@ -111,27 +113,27 @@ class TailraceClient:
 
         Up to 5,000 (and 32 MiB) are one commit: all of them or none. More are several commits, in order. Rows that bring a
         `message_id` can be sent again, as with `send`. Raises what `send` raises, and ValueError for a row that is none;
-        a row that cannot be sent is found before anything is.
+        a row that cannot be sent is found before anything is. Rows that all have the same keys, with `to`, `kind`, `content`
+        and at most ids and `priority`, are written as columns under one signature a commit: that is the fast way.
         """
-        return self._post(self._session.batch(list(items)), when_busy)
+        return self._post(self._session.many(list(items)), when_busy)
 
-    def _post(self, batch: Batch, when_busy: WhenBusy | None) -> list[Message]:
+    def _post(self, batch: Batch | Bulk, when_busy: WhenBusy | None) -> Sequence[Message]:
         """Append a batch, and wait until it is in the log."""
-        session = self._session
-        for pause in session.pauses(batch.messages, when_busy):
+        for pause in self._session.pauses(batch.addressees, when_busy):
             self._sleep(pause)
         if batch.own_ids:
-            session.recall(batch)
-        session.begin(batch)
+            batch.recall()
         try:
+            batch.begin()
             for commit in batch.commits:
-                commit.done.result()
+                commit.result()
         except BaseException as error:
             say_how_far(error, batch)
             raise
         finally:
-            session.collect(batch)
-        return session.settled(batch)
+            batch.collect()
+        return batch.settled()
 
     # --- answers -----------------------------------------------------------------------------------------------------
 
@@ -149,8 +151,7 @@ class TailraceClient:
         deadline = time.monotonic() + timeout
         own_id, message_id = message_id is not None, message_id or str(uuid.uuid4())
         with self._session.expecting(message_id) as answer:
-            message = self._session.composer.message(to, payload, message_id=message_id, **envelope)
-            (sent,) = self._post(Batch([message], own_id), when_busy)
+            (sent,) = self._post(self._session.message(to, payload, message_id, own_id, **envelope), when_busy)
             if own_id and (known := self._session.answered(sent)) is not None:
                 return known
             return _in_time(answer, deadline, sent, timeout)

@@ -31,6 +31,10 @@ class Past(Protocol):
         """Of each id that is in the log, the first row."""
         ...
 
+    def note(self, message_ids: Sequence[str]) -> None:
+        """These are in the log now, and nobody else will say so."""
+        ...
+
     def events(self, kinds: Sequence[str], after: Position) -> Iterator[list[Message]]:
         """Events of these kinds behind a place, chunk by chunk, as far as the log reaches now."""
         ...
@@ -45,6 +49,11 @@ class TablePast:
         self._partial = partial
         self._lookups = 0
         self._ids: IdSet | None = None
+        self._noted = IdSet(IDS_KEPT)
+
+    def note(self, message_ids: Sequence[str]) -> None:
+        for message_id in message_ids:
+            self._noted.add(message_id)
 
     def by_id(self, message_ids: Sequence[str]) -> dict[str, Message]:
         from pyarrow import compute as pc
@@ -54,7 +63,7 @@ class TablePast:
 
     def _may_be_there(self, message_id: str) -> bool:
         """False is certain. A producer who names every message must not read the table for each of them."""
-        if self._seen(message_id):
+        if self._seen(message_id) or message_id in self._noted:
             return True
         if not self._partial:
             return False
@@ -95,6 +104,9 @@ class MemoryPast:
 
     def __init__(self, log: MemoryLog) -> None:
         self._log = log
+
+    def note(self, message_ids: Sequence[str]) -> None:
+        return
 
     def by_id(self, message_ids: Sequence[str]) -> dict[str, Message]:
         asked = set(message_ids)

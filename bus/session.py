@@ -11,11 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from bus.arrivals import Arrivals, is_response
 from bus.base import Bus
+from bus.batches import Batch, Bulk, Desk, batch_of
 from bus.compose import Composer, Item
-from bus.errors import IdTaken, TimedOut
+from bus.errors import TimedOut
 from bus.home import Home
 from bus.logs import LateLogger
 from bus.past import MemoryPast, Past, Position, TablePast
@@ -28,29 +30,8 @@ from schemas.tables import AGENT_MESSAGES
 
 log = LateLogger(__name__)
 
-#: Messages, and characters of content, that one commit of `send_many` carries at most.
-COMMIT_ROWS = 5_000
-COMMIT_SIZE = 32 << 20
 #: Behind every row of a commit.
 END_OF_COMMIT = 1 << 62
-
-
-@dataclass(frozen=True)
-class Commit:
-    """Messages handed to the bus together, and the version they get."""
-
-    messages: list[Message]
-    done: Future[int]
-
-
-@dataclass
-class Batch:
-    """What one call sends. `own_ids`: some ids come from the producer. `found`: what stands in the log under each id."""
-
-    messages: list[Message]
-    own_ids: bool
-    commits: list[Commit] = field(default_factory=list)
-    found: dict[str, Message] = field(default_factory=dict)
 
 
 class Session:
@@ -60,13 +41,13 @@ class Session:
         self.bus = opened.bus
         self.accept = opened.accept
         self.past = opened.past
-        self.composer = composer
         self._knows = opened.knows
         self._agents = opened.agents
         self._pressure = pressure
         self._when_busy = when_busy
         self._warned: set[str] = set()
         self._watch = Watch(self.bus, self.accept)
+        self.desk = Desk(self.bus, self._watch, self.past, self.accept, composer)
         self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
         self._closing = threading.Lock()
         self.bus.on_failure = self._failed
@@ -87,14 +68,18 @@ class Session:
 
     # --- sending -----------------------------------------------------------------------------------------------------
 
-    def batch(self, items: Sequence[Item]) -> Batch:
-        """What `send_many` was given, as messages. Raises ValueError or ContentTooLarge before anything is sent."""
-        own_ids = any(not isinstance(item, tuple) and item.get("message_id") for item in items)
-        return Batch([self.composer.item(item) for item in items], own_ids)
+    def message(self, to: str, payload: Payload, message_id: str | None, own_id: bool, **envelope: Any) -> Batch:
+        """One message. `own_id`: the id comes from the producer, who may have sent it before."""
+        message = self.desk.composer.message(to, payload, message_id=message_id, **envelope)
+        return Batch(self.desk, [message], own_id)
 
-    def pauses(self, messages: Sequence[Message], when_busy: WhenBusy | None) -> Iterator[float]:
+    def many(self, items: Sequence[Item]) -> Batch | Bulk:
+        """What `send_many` was given. Raises ValueError or ContentTooLarge before anything is sent."""
+        return batch_of(self.desk, items)
+
+    def pauses(self, addressees: Sequence[str], when_busy: WhenBusy | None) -> Iterator[float]:
         """Seconds to sleep until everybody addressed has room."""
-        for agent in dict.fromkeys(message.to_agent for message in messages):
+        for agent in addressees:
             if agent != EVERYONE:
                 self._warn_of_unknown(agent)
                 yield from self._pressure.pauses(agent, when_busy or self._when_busy)
@@ -110,52 +95,6 @@ class Session:
             hint="no key speaks for it, so nothing can answer yet; the message waits in the log",
             **({"did_you_mean": meant[0]} if meant else {}),
         )
-
-    def recall(self, batch: Batch) -> None:
-        """Which of these messages are in the log already. Raises IdTaken when an id names another message there."""
-        open_ids = [message.message_id for message in batch.messages if message.message_id not in batch.found]
-        batch.found |= self.past.by_id(open_ids)
-        for message in batch.messages:
-            if (original := batch.found.get(message.message_id)) is not None:
-                self._same(message, original)
-
-    def _same(self, message: Message, original: Message) -> None:
-        if (message.timestamp, message.content) == (original.timestamp, original.content):
-            return  # this very row, or nobody could tell
-        fields = ("from_agent", "to_agent", "kind")
-        differs = next((name for name in fields if getattr(message, name) != getattr(original, name)), None)
-        if differs is None and not self.accept(original):
-            differs = "signature"
-        if differs is not None:
-            raise IdTaken(
-                f"the id {message.message_id} names another message since version {original.log_version} (its {differs} "
-                "differs); nothing was sent under it: choose an id that names one message only"
-            )
-        if message.content != original.content:
-            log.warning("client.original_differs", message_id=message.message_id, version=original.log_version)
-
-    def begin(self, batch: Batch) -> None:
-        """Hand what is not in the log yet to the bus, commit by commit; does not wait."""
-        unique = {message.message_id: message for message in reversed(batch.messages)}  # of two with an id, the first
-        fresh = [m for m in batch.messages if m.message_id not in batch.found and unique[m.message_id] is m]
-        self._watch.track(message.message_id for message in fresh)
-        for part in _parts(fresh):
-            batch.commits.append(Commit(part, self.bus.submit(part)))
-
-    def collect(self, batch: Batch) -> None:
-        """Take up what counts of what was committed. Always to be called after `begin`, whatever happened."""
-        for commit in batch.commits:
-            rows = self._watch.collect(message.message_id for message in commit.messages)
-            batch.found |= {row.message_id: row for row in rows if row is not None}
-
-    def settled(self, batch: Batch) -> list[Message]:
-        """What counts of a batch that was committed, in its order. Reads the table when an id was used before."""
-        if any(message.message_id not in batch.found for message in batch.messages):
-            self.recall(batch)
-        if batch.own_ids:  # another client may have been faster with the same id
-            for message in batch.messages:
-                self._same(message, batch.found[message.message_id])
-        return [batch.found[message.message_id] for message in batch.messages]
 
     # --- answers -----------------------------------------------------------------------------------------------------
 
@@ -211,24 +150,13 @@ class Session:
         return [row for row in self.bus.conversation(correlation_id) if self.accept(row)]
 
 
-def _parts(messages: Sequence[Message]) -> Iterator[list[Message]]:
-    part: list[Message] = []
-    size = 0
-    for message in messages:
-        if part and (len(part) >= COMMIT_ROWS or size + len(message.content) > COMMIT_SIZE):
-            yield part
-            part, size = [], 0
-        part.append(message)
-        size += len(message.content)
-    if part:
-        yield part
-
-
-def say_how_far(error: BaseException, batch: Batch) -> None:
+def say_how_far(error: BaseException, batch: Batch | Bulk) -> None:
     """Of several commits some may be in the log when one fails: the error says so."""
     if len(batch.commits) > 1:
-        done = sum(len(c.messages) for c in batch.commits if c.done.done() and c.done.exception() is None)
-        error.add_note(f"{done:,} of {len(batch.messages):,} messages are in the log")
+        done = sum(1 for commit in batch.commits if commit.done() and commit.exception() is None)
+        error.add_note(
+            f"{done} of {len(batch.commits)} commits are in the log ({batch.size:,} messages were to be sent)"
+        )
 
 
 def timed_out(sent: Message, timeout: float) -> str:

@@ -43,7 +43,7 @@ def test_times_are_moments_with_a_time_zone(place: Place) -> None:
 
 def test_too_large_a_content_is_refused_and_nothing_of_its_batch_is_sent(place: Place) -> None:
     client = place.client()
-    with pytest.raises(ContentTooLarge, match="by a reference|a reference"):
+    with pytest.raises(ContentTooLarge, match="send a reference"):
         client.send_many([("Greeter", ADA), ("Greeter", Greeting(text="x" * (1 << 20)))])
     assert place.rows() == []
 
@@ -159,7 +159,8 @@ def test_a_killed_producer_is_run_again_and_nothing_counts_twice(live: Place) ->
         "from bus.client import TailraceClient\n"
         "from tests.unit.client.conftest import Greeting\n"
         "client = TailraceClient(sys.argv[1], user='eli')\n"
-        "client._session.bus.subscribe(lambda arrival: sys.argv[2] == 'die' and arrival.own and os.kill(os.getpid(), signal.SIGKILL))\n"
+        "def die(arrival): sys.argv[2] == 'die' and arrival.own and os.kill(os.getpid(), signal.SIGKILL)\n"
+        "client._session.bus.subscribe(die)\n"
         "print(client.send('Greeter', Greeting(text='Ada'), message_id='order-1').log_version)\n"
     )
     root = str(Path(__file__).parents[3])
@@ -221,7 +222,7 @@ def test_an_answer_is_awaited_before_anybody_asked(live: Place) -> None:
 
 
 def test_waiting_for_what_never_was_says_so(place: Place) -> None:
-    with pytest.raises(TimedOut, match="neither a message nor a conversation nothing is in the log"):
+    with pytest.raises(TimedOut, match="neither a message nor a conversation nothing is in"):
         place.client().wait("nothing", 0.05)
 
 
@@ -286,7 +287,9 @@ def test_who_waits_hears_that_the_log_broke(place: Place) -> None:
         answer = thread.submit(client.request, "Greeter", ADA, timeout=30)
         while not place.rows():
             time.sleep(0.01)
-        (place.system.log("agent_messages").path / "_delta_log" / f"{2:020d}.json").write_text("no json")
+        broken = place.system.log("agent_messages").path / "_delta_log" / f"{2:020d}.json"
+        broken.with_suffix(".new").write_text("no json")
+        broken.with_suffix(".new").rename(broken)
         with pytest.raises(ForeignLog, match="log entry 2 is not JSON"):
             answer.result(10)
 
