@@ -70,8 +70,8 @@ def original_of(message: Message, agent: str, conversation: Sequence[Message], e
         raise NotRedriven("redrive.unknown", f"this conversation holds no message {message.causation_id} to redrive")
     if (
         message.message_id != redriven_id(repeated, agent)
-        or (message.kind, message.content, message.message_type)
-        != (repeated.kind, repeated.content, repeated.message_type)
+        or (message.kind, message.content, message.message_type, message.attempt)
+        != (repeated.kind, repeated.content, repeated.message_type, repeated.attempt + 1)
         or repeated.to_agent not in (agent, EVERYONE)
     ):
         raise NotRedriven("redrive.altered", f"it is not {repeated.message_id} once more")
