@@ -1,4 +1,4 @@
-"""Bulk append: the same rows from the same dictionaries into PostgreSQL by COPY and into the log by the client, 5,000 a commit."""
+"""Bulk append: the same rows from the same dictionaries into PostgreSQL by COPY and into the log, 5,000 a commit."""
 
 from __future__ import annotations
 
@@ -15,37 +15,39 @@ from jobs.bench.home import USER_NAME, BenchSystem
 from jobs.bench.servers import Missing, Postgres
 from jobs.bench.table import Measurements
 from jobs.bench.work import TEXT
+from schemas.envelope import USER
 
 Say = Callable[[str], None]
 Row = Mapping[str, Any]
 
 #: Rows of one commit.
 COMMIT = 5_000
-#: What a sender says of a message: columns of the table, keys of the dictionaries.
-COLUMNS = ("message_id", "correlation_id", "to", "kind", "content", "priority")
+#: What differs from row to row: keys of the dictionaries, and columns on both sides.
+COLUMNS = ("message_id", "correlation_id", "to_agent", "kind", "content", "priority", "timestamp")
+#: What is the same in all of them. PostgreSQL has it as defaults of its columns, so that no row carries it.
+COMMON = {"from_agent": USER + USER_NAME, "message_type": "request", "principal": USER_NAME}
 
-TABLE = """
+#: No key and no index: the least a database does for a row.
+TABLE = f"""
 CREATE TABLE messages (
-    message_id text, correlation_id text, causation_id text, from_agent text, to_agent text, message_type text, kind text,
-    schema_version int, content text, priority int, timestamp bigint, attempt int, principal text
+    message_id text, correlation_id text, causation_id text, from_agent text DEFAULT '{COMMON["from_agent"]}', to_agent text,
+    message_type text DEFAULT 'request', kind text, schema_version int DEFAULT 1, content text, priority int,
+    timestamp bigint, attempt int DEFAULT 1, principal text DEFAULT '{USER_NAME}'
 )
-"""
-
-COPY = """
-COPY messages (message_id, correlation_id, to_agent, kind, content, priority,
-               from_agent, message_type, schema_version, timestamp, attempt, principal) FROM STDIN
 """
 
 
 def rows(count: int) -> list[dict[str, Any]]:
+    now = time.time_ns() // 1000
     return [
         {
             "message_id": str(uuid.uuid4()),
             "correlation_id": str(uuid.uuid4()),
-            "to": "Echo",
+            "to_agent": "Echo",
             "kind": Ping.kind(),
             "content": json.dumps({"number": number, "text": TEXT, "answer": False}),
             "priority": 5,
+            "timestamp": now,
         }
         for number in range(count)
     ]
@@ -68,9 +70,9 @@ def measure(
         for name, signed in (("unsigned", False), ("signed", True)):
             system = BenchSystem(scratch / f"bulk-{name}", signed=signed)
             system.make([agent()])
-            client = system.sending_client()
-            closing.append(client.close)
-            ways[name] = lambda found, client=client: client.send_many(found)
+            bus = system.sending_bus()
+            closing.append(bus.close)
+            ways[name] = lambda found, bus=bus: bus.submit_rows(found, COMMON).result()
         rates = _alternate(ways, count, rounds, say)
     finally:
         for close in closing:
@@ -101,7 +103,7 @@ def _alternate(
 
 
 class Copy:
-    """COPY .. FROM STDIN by psycopg, row by row as its documentation shows; no index, no key: the floor of a database."""
+    """COPY .. FROM STDIN by psycopg, row by row as its documentation shows."""
 
     def __init__(self, dsn: str) -> None:
         try:
@@ -113,11 +115,12 @@ class Copy:
         self._line.commit()
 
     def append(self, messages: Sequence[Row]) -> None:
-        with self._line.cursor() as cursor, cursor.copy(COPY) as copy:
-            now = time.time_ns() // 1000
+        with (
+            self._line.cursor() as cursor,
+            cursor.copy(f"COPY messages ({', '.join(COLUMNS)}) FROM STDIN") as copy,
+        ):
             for one in messages:
-                said = [one[name] for name in COLUMNS]
-                copy.write_row([*said, f"user:{USER_NAME}", "request", 1, now, 1, USER_NAME])
+                copy.write_row([one[name] for name in COLUMNS])
         self._line.commit()
 
     def close(self) -> None:
