@@ -41,14 +41,15 @@ class SignedTrust:
 
     def check(self, message: Message, conversation: Sequence[Message]) -> list[Message]:
         rows = conversation or [message]
+        if len(rows) == 1 and rows[0] is message:
+            self._signed(message)
+            self._begins(message)
+            return [message]
         # What nobody signed does not begin a conversation, wherever it stands.
         begin = next((place for place, row in enumerate(rows) if self._is_signed(row)), 0)
         root = rows[begin]
         self._signed(root)
-        if root.causation_id is not None:
-            raise Untrusted("principal.root", "the conversation does not begin with a root message")
-        if not is_user(root.from_agent) and root.principal != AGENT + root.from_agent:
-            raise Untrusted("principal.claimed", f"{root.from_agent} cannot begin a conversation for {root.principal}")
+        self._begins(root)
         self._holds(message, root)
         trusted = [root]
         for row in rows[begin + 1 :]:
@@ -58,6 +59,12 @@ class SignedTrust:
                 continue  # a forged row in a conversation is nobody's evidence; its own handling refuses it aloud
             trusted.append(row)
         return trusted
+
+    def _begins(self, root: Message) -> None:
+        if root.causation_id is not None:
+            raise Untrusted("principal.root", "the conversation does not begin with a root message")
+        if not is_user(root.from_agent) and root.principal != AGENT + root.from_agent:
+            raise Untrusted("principal.claimed", f"{root.from_agent} cannot begin a conversation for {root.principal}")
 
     def _holds(self, row: Message, root: Message) -> None:
         self._signed(row)
