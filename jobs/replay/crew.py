@@ -58,9 +58,11 @@ class Crew:
             if worker is not None:
                 self.places[agent] = f"{type(worker).__module__}:{type(worker).__qualname__}"
                 await worker.warm()
-            made = None if worker is None else Replayer(worker, self._trust, self._moment, self._claims)
-            self._replayers[agent] = made
+            self._replayers[agent] = None if worker is None else self._replayer(worker)
         return self._replayers[agent]
+
+    def _replayer(self, worker: Worker) -> Replayer:
+        return Replayer(worker, self._trust, self._moment, self._claims, self._system.may_redrive)
 
     async def close(self) -> None:
         for replayer in self._replayers.values():

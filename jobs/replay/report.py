@@ -10,7 +10,7 @@ from typing import Any
 from workers.runtime.comparing import Comparison, Difference
 from workers.runtime.replaying import Recording, Replayed
 
-#: Findings that are kept for showing; the table has them all.
+#: Findings of one verdict that are kept for showing; the table has them all.
 KEPT = 1_000
 
 
@@ -61,6 +61,7 @@ class ReplayReport:
     counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
     held: tuple[str, ...] = ()
+    _kept: Counter[str] = field(default_factory=Counter)
 
     @property
     def verdicts(self) -> Counter[str]:
@@ -75,7 +76,8 @@ class ReplayReport:
 
     def add(self, finding: Finding) -> None:
         self.counts[finding.agent, finding.kind, finding.verdict] += 1
-        if finding.verdict != "same" and len(self.findings) < KEPT:
+        if finding.verdict != "same" and self._kept[finding.verdict] < KEPT:
+            self._kept[finding.verdict] += 1
             self.findings.append(finding)
 
     def document(self) -> dict[str, Any]:
@@ -97,4 +99,5 @@ class ReplayReport:
     def parse(cls, document: Mapping[str, Any]) -> ReplayReport:
         counts = Counter({(c["agent"], c["kind"], c["verdict"]): c["messages"] for c in document["by_kind"]})
         findings = [Finding.parse(one) for one in document["findings"]]
-        return cls(document["replay_id"], document["version"], counts, findings, tuple(document["kept_from"]))
+        held = tuple(document["kept_from"])
+        return cls(document["replay_id"], document["version"], counts, findings, held)

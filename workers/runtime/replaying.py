@@ -22,7 +22,8 @@ from schemas.payloads import Receipt
 from workers.runtime.base import Context, Outgoing, Received, Worker
 from workers.runtime.middleware import Handler
 from workers.runtime.middleware.time_limit import time_limit
-from workers.runtime.runner import Runner
+from workers.runtime.redrive import MayRedrive
+from workers.runtime.runner import Runner, nobody
 
 #: Microseconds a row may be older than the handling it belongs to: both times come from a clock that is not ours.
 SLACK = 100_000
@@ -56,16 +57,26 @@ class Recording:
     @cached_property
     def committed(self) -> tuple[Message, ...]:
         """What this handling sent before it ended. An earlier handling that died left its own; that was seen then."""
+        causes = self._repeated()
         return tuple(
             row
             for row in self.rows
             if row.from_agent == self.agent
-            and row.causation_id == self.message.message_id
+            and row.causation_id in causes
             and row.handling_id is None
             and row.message_type != "receipt"
             and self.message.position < row.position < self.receipt.position
             and row.timestamp >= self.began - SLACK
         )
+
+    def _repeated(self) -> set[str]:
+        """The message, and those it repeats when it was redriven: what came out names the first of them as its cause."""
+        by_id = {row.message_id: row for row in self.rows} if self.message.attempt > 1 else {}
+        found, message = {self.message.message_id}, self.message
+        while message.attempt > 1 and (before := by_id.get(message.causation_id or "")) is not None:
+            found.add(before.message_id)
+            message = before
+        return found
 
     @cached_property
     def outputs(self) -> tuple[Message, ...]:
@@ -165,13 +176,19 @@ class Replayer:
     """
 
     def __init__(
-        self, worker: Worker, trust: Trust, moment: Moment | None = None, claims: Mapping[str, Message] | None = None
+        self,
+        worker: Worker,
+        trust: Trust,
+        moment: Moment | None = None,
+        claims: Mapping[str, Message] | None = None,
+        may_redrive: MayRedrive = nobody,
     ) -> None:
         self.worker = worker
         self.instance = f"{worker.name}-replaying"
         self._trust = trust
         self._moment = moment or Moment()
         self._claims = claims or {}
+        self._may_redrive = may_redrive
         self._state = State()
 
     async def replay(self, recording: Recording) -> Replayed:
@@ -179,7 +196,8 @@ class Replayer:
         bus = RecordingBus(recording, Claims(self._claims, recording), self._state)
         attempt = _Attempt(recording.said.attempts)
         clock = _Then(recording.began)
-        runner = Runner(self.worker, self.instance, bus, self._trust, clock, [attempt, time_limit])
+        around = [attempt, time_limit]
+        runner = Runner(self.worker, self.instance, bus, self._trust, clock, around, may_redrive=self._may_redrive)
         try:
             await runner.run(recording.message)
         except (Exception, SystemExit) as error:  # nothing that one message does ends the replay of the others
@@ -258,6 +276,7 @@ class _Attempt:
         self.where = ""
 
     async def __call__(self, call_next: Handler, message: Received, context: Context, worker: Worker) -> list[Outgoing]:
+        context.handling.attempts = self._number
         try:
             return await call_next(message, replace(context, attempt=self._number))
         except Exception as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from jobs.replay.run import Progress as Told
 from workers.runtime.comparing import ABSENT, Difference
 
 VERDICTS = ("same", "different", "failed", "repaired", "still_failing", "skipped")
+WORST = ("failed", "different", "repaired", "skipped")
 _STYLES = {"same": "good", "different": "warn", "failed": "bad", "repaired": "good", "still_failing": "quiet"}
 #: Characters of a value on one line, lines of a longer one, and differences of one message.
 LINE, LINES, FIELDS = 100, 14, 6
@@ -51,13 +53,11 @@ def replaying(terminal: Terminal) -> Iterator[Told]:
 def replay_report(report: ReplayReport, limit: int) -> RenderableType:
     if not report.total:
         return Text("no message was handled in that span: nothing to replay", style="quiet")
-    notable = [one for one in report.findings if one.verdict != "still_failing"]
-    shown = notable[:limit]
+    groups = _alike(report.findings)
     parts: list[RenderableType] = [_headline(report), "", _summary(report)]
-    for finding in shown:
-        parts += ["", _finding(finding)]
-    verdicts = report.verdicts
-    left = sum(verdicts[v] for v in VERDICTS if v not in ("same", "still_failing")) - len(shown)
+    for group in groups[:limit]:
+        parts += ["", _finding(group[0], len(group) - 1)]
+    left = sum(len(group) for group in groups[limit:])
     if left and limit:
         parts += ["", Text(f"and {left:,} more: --limit shows more of them", style="quiet")]
     parts += [
@@ -76,6 +76,17 @@ def _held(report: ReplayReport) -> Text:
         kept = {"files": "files but that table", "network": "the network"}[report.held[0]]
         return Text(f"without effects by shipped agents; the kernel kept others from {kept} only", style="quiet")
     return Text("without effects by shipped agents; nothing here keeps others from theirs", style="quiet")
+
+
+def _alike(findings: Sequence[Finding]) -> list[list[Finding]]:
+    """Findings that differ in the same fields, together: the worst first, then as they were found."""
+    groups: dict[tuple[object, ...], list[Finding]] = {}
+    for one in findings:
+        if one.verdict != "still_failing":
+            fields = frozenset((d.output, re.sub(r"\d+", "", d.path)) for d in one.differences)
+            said = "" if one.verdict == "different" else re.sub(r"\d+", "", one.reason)
+            groups.setdefault((one.agent, one.kind, one.verdict, fields, said), []).append(one)
+    return sorted(groups.values(), key=lambda group: WORST.index(group[0].verdict))
 
 
 def _headline(report: ReplayReport) -> Text:
@@ -104,7 +115,7 @@ def _summary(report: ReplayReport) -> Table:
     return table
 
 
-def _finding(finding: Finding) -> RenderableType:
+def _finding(finding: Finding, alike: int) -> RenderableType:
     style = _STYLES.get(finding.verdict, "warn")
     took = ""
     if finding.recorded_ms is not None and finding.replayed_ms is not None:
@@ -120,6 +131,8 @@ def _finding(finding: Finding) -> RenderableType:
     if finding.reason:
         below.append(Text(safe(finding.reason)))
     below += _differences(finding.differences)
+    if alike:
+        below.append(Text(f"and {counted(alike, 'more message')} like it", style="quiet"))
     where = f"tailrace trace {safe(finding.correlation_id)}"
     below.append(Text.assemble(("the conversation: ", "quiet"), (where, "command")))
     return Group(head, Padding(Group(*below), (0, 0, 0, 2), expand=False))
@@ -134,7 +147,7 @@ def _differences(differences: Sequence[Difference]) -> list[RenderableType]:
             parts.append(Text(safe(output), style="kind"))
         parts.append(Padding(_difference(one), (0, 0, 0, 2), expand=False))
     if len(differences) > FIELDS:
-        parts.append(Text(f"and {counted(len(differences) - FIELDS, 'field')} more", style="quiet"))
+        parts.append(Text(f"and {counted(len(differences) - FIELDS, 'more field')}", style="quiet"))
     return parts
 
 
@@ -168,7 +181,7 @@ def _lines(then: str, now: str) -> Iterator[Text]:
         style = {"-": "bad", "+": "good"}.get(line[:1], "quiet")
         yield Text.assemble((line[:1] + " ", style), (safe(line[1:]), "quiet" if style == "quiet" else ""))
     if len(found) > LINES:
-        yield Text(f"… and {counted(len(found) - LINES, 'line')} more", style="quiet")
+        yield Text(f"… and {counted(len(found) - LINES, 'more line')}", style="quiet")
 
 
 def _text(value: Any) -> str:

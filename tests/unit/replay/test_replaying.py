@@ -25,6 +25,7 @@ from workers.governance.agent import GovernanceAgent
 from workers.runtime.base import Context, Outgoing, Received, Worker, reply
 from workers.runtime.clock import micros
 from workers.runtime.comparing import Comparison, compare
+from workers.runtime.redrive import redriven
 from workers.runtime.replaying import Moment, Recording, Replayed, Replayer, recordings
 
 
@@ -140,6 +141,38 @@ async def test_the_attempt_that_counted_is_the_one_that_is_tried(world: MemoryWo
     assert found.verdict == "still_failing"
     assert "never" in found.reason
     assert "test_replaying.py" in found.reason
+
+
+async def test_a_redriven_message_is_replayed_as_what_it_repeats(world: MemoryWorld) -> None:
+    class Recovering(Spy):
+        name = "Spy"
+        max_attempts = 1
+
+        def __init__(self, broken: bool) -> None:
+            super().__init__()
+            self.broken = broken
+
+        async def handle(self, message: Received, context: Context) -> list[Outgoing]:
+            if self.broken:
+                raise RuntimeError("out of order")
+            self.gate.set()
+            return await super().handle(message, context)
+
+    spy = Recovering(broken=True)
+    await world.host(spy)
+    bus = world.bus()
+    asked = message(Ping(n=1), "Spy")
+    bus.submit([asked]).result()
+    await settled(world, 1)
+    spy.broken = False
+    bus.submit([redriven(asked, "Spy", "eli", asked.timestamp)]).result()
+    await settled(world, 2)
+    replayer = Replayer(Recovering(broken=False), TrustEverybody())
+    first, second = history(world.memory.commits)
+    assert (first.said.outcome, second.said.outcome) == ("dead", "handled")
+    assert compare(first, await replayer.replay(first)).verdict == "repaired"
+    assert [row.causation_id for row in second.outputs] == [asked.message_id] * 2
+    assert compare(second, await replayer.replay(second)) == Comparison("same", "", ())
 
 
 # --- effects ---------------------------------------------------------------------------------------------------------
