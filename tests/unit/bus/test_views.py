@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -56,7 +55,7 @@ def folded(commits: Sequence[Sequence[Message]]) -> State:
 
 # Without shrinking: a history that fails is read as it is, and minutes of shrinking tell little more.
 @given(commits=histories(60))
-@settings(max_examples=12, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@settings(max_examples=8, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 def test_the_views_say_what_the_fold_says(duck: duckdb.DuckDBPyConnection, commits: list[list[Message]]) -> None:
     if not commits:
         return
@@ -66,11 +65,6 @@ def test_the_views_say_what_the_fold_says(duck: duckdb.DuckDBPyConnection, commi
     ]
     waiting = duck.execute("SELECT message_id, agent FROM open_messages").fetchall()
     assert sorted(waiting) == sorted(folded(commits).open)
-    conversations = duck.execute("SELECT correlation_id, message_count, open_count FROM conversations").fetchall()
-    messages = [m for m in valid if m.message_type != "receipt"]
-    told = Counter(m.correlation_id for m in messages)
-    still = Counter(m.correlation_id for m in folded(commits).open.values())
-    assert sorted(conversations) == sorted((name, count, still[name]) for name, count in told.items())
 
 
 def history(*commits: list[Message]) -> list[list[Message]]:
@@ -95,6 +89,21 @@ def settled(message_id: str, agent: str = "A", *, after_s: float, **said: Any) -
 
 
 START = 1_767_225_600_000_000
+
+
+def test_a_conversation_says_who_began_it_and_what_is_open_in_it(duck: duckdb.DuckDBPyConnection) -> None:
+    told = history(
+        [message("m1", correlation_id="c1", content='{"n":1}'), message("m2", correlation_id="c2", principal="ada")],
+        [
+            settled("m1", after_s=2, handled_ms=5.0).model_copy(update={"correlation_id": "c1"}),
+            message(
+                "m3", correlation_id="c1", from_agent="A", to_agent="B", handling_id="h-m1", timestamp=START + 2_000_000
+            ),
+        ],
+    )
+    columns = "principal, question, elapsed_ms, handled_ms, message_count, receipt_count, open_count, dead_count"
+    found = ask(duck, told, f"SELECT correlation_id, {columns} FROM conversations ORDER BY 1")  # columns of this module
+    assert found == [("c1", "eli", '{"n":1}', 2000.0, 5.0, 2, 1, 1, 0), ("c2", "ada", "{}", 0.0, None, 1, 0, 1, 0)]
 
 
 def test_a_message_that_was_given_up_says_why(duck: duckdb.DuckDBPyConnection) -> None:
@@ -146,7 +155,7 @@ def test_content_that_is_no_json_stops_no_query(duck: duckdb.DuckDBPyConnection)
         (m.message_id,) for m in valid_rows(rows_of(told))
     ]
     for name in views.NAMES:
-        duck.execute(f"SELECT * FROM {name}").to_arrow_table()  # names of ours
+        duck.sql(f"SELECT * FROM {name}").to_arrow_table()  # names of ours
 
 
 def test_views_can_be_kept_in_a_schema() -> None:
