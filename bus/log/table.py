@@ -224,6 +224,9 @@ class DeltaLog:
             if there is None or there.commit_id != commit_id:
                 raise
             won = True
+        if not won and added and not self.store.lists_at_once:
+            # Where deleting is cheap, whoever lost takes its rows with it; elsewhere clean-up finds them.
+            self.store.delete(added[0].file)
         if won:
             won = self._in_the_living_log(version, added, txns or {})
         if won and rows and self.now() - now > _LONG and not self.store.exists(added[0].file):
