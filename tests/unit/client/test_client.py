@@ -233,7 +233,7 @@ def test_a_request_sent_again_gets_the_answer_it_got(live: Place) -> None:
 
 def test_an_answer_of_another_kind_says_what_it_is(live: Place) -> None:
     answer = live.client().request("Greeter", Greeting(text="Boom"), timeout=10)
-    with pytest.raises(Unexpected, match="Greeter sent Failed, not Greeting: .*it cannot be greeted"):
+    with pytest.raises(Unexpected, match=r"Greeter sent Failed, not Greeting: .*it cannot be greeted"):
         read(answer, Greeting)
     assert read(answer, Failed).rule == "worker.failed"
 
