@@ -90,7 +90,14 @@ class System:
         return Snapshots(table, KeyWitness(Keyring.load(self.home.keys), UPKEEP, (table_id, env), signer))
 
     def client(self, user: str) -> TailraceClient:
-        return TailraceClient(self.home.root, user=user, environment=self.settings.env)
+        settings = self.settings
+        return TailraceClient(
+            self.home.root,
+            user=user,
+            environment=settings.env,
+            tables=settings.tables,
+            durability=settings.durability,
+        )
 
     def accept(self, table_id: str) -> Callable[[Message], bool]:
         """Whether a row is signed by whom it names."""
@@ -155,14 +162,18 @@ class System:
     def projector(self, bus: LogBus) -> Projector:
         return Projector(bus, bus.table, projections(self.log, self.accept(bus.table_id)))
 
-    def feed(self, bus: LogBus, engine: str) -> Feed:
-        if engine == "tail":
-            return TailFeed(bus)
-        if not isinstance(self.home.tables, Path):
+    def check_engine(self, engine: str) -> None:
+        """Raises UnfitStore when the tables are where this engine cannot read them."""
+        if engine != "tail" and not isinstance(self.home.tables, Path):
             raise UnfitStore(
                 f"Structured Streaming reads tables in a folder or in Unity Catalog, and these are at {self.home.tables}; "
                 "use --engine tail (or TAILRACE_ENGINE=tail)"
             )
+
+    def feed(self, bus: LogBus, engine: str) -> Feed:
+        self.check_engine(engine)
+        if engine == "tail":
+            return TailFeed(bus)
         from bus.streaming.feed import StreamingFeed
 
         checkpoints = self.home.checkpoints / f"host-{os.getpid()}"

@@ -41,6 +41,7 @@ def initialise(system: System, say: Say, scale: float = 0.01, own_agents: Sequen
     for name in TABLES:
         say(f"table {name}")
         system.log(name).create()
+    _note_tables(home)
     say("knowledge")
     _ingest(system)
     if not all((home.warehouse / SAMPLE / table).exists() for table in SAMPLE_TABLES):
@@ -60,6 +61,11 @@ def _settle_tables(home: Home) -> None:
     else:
         check_url(home.tables)
         home.root.mkdir(parents=True, exist_ok=True)
+
+
+def _note_tables(home: Home) -> None:
+    """Once they are there: a place that was misspelt is not kept."""
+    if not isinstance(home.tables, Path):
         home.tables_note.write_text(f"{home.tables}\n")
 
 

@@ -77,6 +77,7 @@ class Processes:
 
         `instances`: how many of an agent are wanted; each beyond the first is a process of its own.
         """
+        self._system.check_engine(engine)
         more = self.missing_instances(instances or {})
         there = self.running()
         started = []

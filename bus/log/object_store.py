@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +32,7 @@ _RETRIES = {
     "retry_timeout": timedelta(seconds=15),
     "backoff": {"init_backoff": timedelta(milliseconds=50), "max_backoff": timedelta(seconds=2), "base": 2},
 }
+_PERFORMING = re.compile(r"Error performing (?P<request>\w+ \S+) in .*? - (?P<outcome>.*)")
 #: Seconds between our own tries of a put whose outcome nobody knows.
 _WAITS = (0.05, 0.2, 1.0, 3.0)
 
@@ -237,5 +239,9 @@ def _says(error: BaseException, *codes: str) -> bool:
 
 
 def _short(error: BaseException) -> str:
-    """Without the dump of the client's structures that follows the message."""
-    return " ".join(str(error).split("\n\nDebug source")[0].split())[:300]
+    """What the client says in a page, in a line: the request and what came of it."""
+    text = " ".join(str(error).split("\n\nDebug source")[0].split())
+    if found := _PERFORMING.search(text):
+        request, outcome = found["request"], found["outcome"].strip(": ")
+        return f"{outcome} ({request})"[:300]
+    return text[:300]

@@ -14,11 +14,14 @@ from bus.errors import LogMissing, StoreRefused, StoreUnavailable, Superseded, U
 from bus.log import rows as codec
 from bus.log.object_store import ObjectStore
 from bus.log.table import DeltaLog
+from config.settings import Settings
+from jobs.bootstrap import System
+from jobs.init_home import initialise
 from schemas.tables import AGENT_MESSAGES
 from tests.contract import crash_host
 from tests.contract.broken_line import Line
 from tests.contract.emulators import azure_port, s3_port, use_azure, use_s3
-from tests.contract.harness import LogWorld, Ping, error_of, message, result
+from tests.contract.harness import LogWorld, Ping, error_of, message, read_rows, result
 from tests.contract.test_crashes import Hosts, Producer, check, until
 from tests.contract.test_handling import (
     output_of,
@@ -216,3 +219,23 @@ def test_a_wrong_key_is_refused_at_once(monkeypatch: pytest.MonkeyPatch, azure_p
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "bm90IHRoZSBrZXk=")
     with pytest.raises(StoreRefused, match=r"AZURE_\* environment variables"):
         DeltaLog(f"{url}/x", AGENT_MESSAGES).create()
+
+
+# --- a home whose tables are elsewhere -----------------------------------------------------------------------------------
+
+
+def test_a_home_finds_its_tables_again_without_the_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, azure_port: int
+) -> None:
+    url = f"{use_azure(monkeypatch, azure_port)}/{uuid.uuid4().hex}"
+    home = tmp_path / "home"
+    monkeypatch.setattr("jobs.init_home.load_sample", lambda *_: None)  # business data is not what this is about
+    system = System(Settings.load(home=str(home), tables=url))
+    assert not system.home.exists
+    initialise(system, lambda _: None)
+    assert not (home / "tables").exists()
+    again = System(Settings.load(home=str(home)))
+    assert again.home.exists
+    with again.client("eli") as client:
+        sent = client.send("RAGAgent", Ping(n=1))
+    assert [row["message_id"] for row in read_rows(f"{url}/agent_messages")] == [sent.message_id]
