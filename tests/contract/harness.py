@@ -28,6 +28,7 @@ from schemas.tables import AGENT_MESSAGES
 from workers.runtime.base import Context, Outgoing, Received, Worker, event, reply
 from workers.runtime.clock import Clock, SystemClock
 from workers.runtime.host import Host
+from workers.runtime.leases import Timing
 from workers.runtime.middleware import Middleware
 from workers.runtime.middleware.retry import Retry
 from workers.runtime.middleware.time_limit import time_limit
@@ -162,6 +163,7 @@ class _Worlds:
         middlewares: Sequence[Middleware] | None = None,
         bus: Bus | None = None,
         feed: Callable[[Bus], Feed] | None = None,
+        timing: Timing | None = None,
     ) -> Host:
         """A host that runs: its own bus and feed, the others' log."""
         clock = clock or SystemClock()
@@ -169,7 +171,16 @@ class _Worlds:
         bus = bus or self.bus(State(subscriptions))
         self.feeds.append((feed or self.feed)(bus))
         around = [Retry(clock, first_wait_s=0.001), time_limit] if middlewares is None else middlewares
-        host = Host(workers, bus, self.feeds[-1], TrustEverybody(), clock, around, inbox_capacity=inbox_capacity)
+        host = Host(
+            workers,
+            bus,
+            self.feeds[-1],
+            TrustEverybody(),
+            clock,
+            around,
+            inbox_capacity=inbox_capacity,
+            timing=timing,
+        )
         await host.start()
         self._hosts.append(host)
         return host
