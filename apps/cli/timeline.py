@@ -161,6 +161,8 @@ def _document(step: Step) -> dict[str, Any]:
         "type": message.message_type,
         "kind": message.kind,
         "principal": message.principal,
+        "attempt": message.attempt,
+        "redriven_from": message.causation_id if message.attempt > 1 else None,
         "at_ms": round(step.at_ms, 3),
         "handled_by": [
             {

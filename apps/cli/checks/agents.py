@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from apps.cli.checks import Check, Finding, Place, ok, warn
 
 
@@ -21,17 +23,21 @@ def running_agents(place: Place) -> Finding:
 
 def waiting_messages(place: Place) -> Finding:
     from apps.cli.roster import roster
+    from apps.cli.terminal import ago
 
     if place.system is None or not place.home.exists:
         return warn("waiting messages", "there is no log to look into", "see settings and home")
     members = roster(place.system)
+    now = time.time()
     forgotten = [
-        f"{one.waiting} for {one.agent}" for one in members if one.waiting and one.state in ("stopped", "unknown")
+        f"{one.waiting:,} for {one.agent}" + (f", the oldest {ago(now - one.oldest / 1e6)} old" if one.oldest else "")
+        for one in members
+        if one.waiting and one.state in ("stopped", "unknown")
     ]
     if forgotten:
         return warn(
             "waiting messages",
-            f"nobody here runs the agent: {', '.join(forgotten)}",
+            f"nobody runs the agent: {'; '.join(forgotten)}",
             "tailrace up, or tailrace worker NAME",
         )
     waiting = sum(one.waiting for one in members)

@@ -28,12 +28,18 @@ def send(
     json: Json = False,
 ) -> None:
     """Send one message, and wait for its response if told to. Kinds we do not know are sent as they are."""
+    from apps.cli.absent import absent, absent_words
+    from schemas.envelope import EVERYONE, is_user
+
     terminal = terminal_of(context)
     payload = raw_payload(kind, text_of(content))
     system = open_system()
     response = None
     with speaking_as(system, user) as client, client.listen() as arrivals:
         sent = client.send(to, payload, correlation_id=correlation, priority=priority)
+        nobody_runs = not is_user(to) and to != EVERYONE and absent(system, to)
+        if nobody_runs:
+            terminal.hint(*absent_words(to))
         if wait:
             with terminal.working(f"waiting for {to}"):
                 response = arrivals.response_to(sent.message_id, wait)
@@ -48,6 +54,7 @@ def send(
             "correlation_id": sent.correlation_id,
             "to": to,
             "kind": kind,
+            "nobody_runs": nobody_runs,
             "response": None if response is None else {"kind": response.kind, "content": parsed(response.content)},
         }
     )

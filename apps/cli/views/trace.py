@@ -92,6 +92,8 @@ def _what(step: Step) -> Text:
         text = Text.assemble(who(message.from_agent), ("  ◆ ", "quiet"), safe(message.kind))
     else:
         text = Text.assemble(who(message.from_agent), (" → ", "quiet"), who(message.to_agent), "  ", safe(message.kind))
+    if message.attempt > 1:
+        text.append(f"  delivery {message.attempt}", style="warn")
     if extra := _extra(step):
         text.append(f"  {safe(extra)}", style="quiet")
     return text
