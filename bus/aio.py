@@ -9,15 +9,16 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from bus.base import Bus
 from bus.batches import Batch, Bulk
 from bus.compose import Item, system_micros
 from bus.errors import Closed, TimedOut
+from bus.opening import Options, open_session
 from bus.past import Position
 from bus.pressure import Advice, WhenBusy
-from bus.session import Session, open_session, say_how_far, timed_out
+from bus.session import Session, say_how_far, timed_out
 from bus.subscription import Subscription
 from schemas.envelope import EVERYONE, Message
 from schemas.payloads import Payload
@@ -36,6 +37,7 @@ class AsyncTailraceClient:
         user: str,
         environment: str = "dev",
         tables: str | None = None,
+        durability: Literal["os", "disk"] = "os",
         bus: Bus | None = None,
         when_busy: WhenBusy = "wait",
         patience: float = 30.0,
@@ -43,9 +45,8 @@ class AsyncTailraceClient:
         now_micros: Callable[[], int] = system_micros,
     ) -> None:
         self.user = user
-        self._open: Callable[[], Session] = lambda: open_session(
-            home, user, environment, tables, bus, when_busy, patience=patience, advice=advice, now_micros=now_micros
-        )
+        options = Options(user, environment, tables, durability, when_busy, patience, advice, now_micros)
+        self._open: Callable[[], Session] = lambda: open_session(home, bus, options)
         self._opened: Session | None = None
 
     @property
@@ -93,7 +94,8 @@ class AsyncTailraceClient:
         return await self._post(batch, when_busy)
 
     async def _post(self, batch: Batch | Bulk, when_busy: WhenBusy | None) -> Sequence[Message]:
-        for pause in self._session.pauses(batch.addressees, when_busy):
+        pauses = self._session.pauses(batch.addressees, when_busy)
+        while (pause := await self._soon(next, pauses, None)) is not None:  # noqa: ASYNC110  # hosts on other machines ask
             await asyncio.sleep(pause)
         if batch.own_ids:
             await asyncio.to_thread(batch.recall)
@@ -110,6 +112,10 @@ class AsyncTailraceClient:
         finally:
             batch.collect()
         return await asyncio.to_thread(batch.settled) if batch.own_ids else batch.settled()
+
+    async def _soon(self, step: Callable[..., Any], *what: Any) -> Any:
+        """A look that is nothing on this machine, and a request elsewhere, which the loop must not wait for."""
+        return await asyncio.to_thread(step, *what) if self._session.remote else step(*what)
 
     # --- answers -----------------------------------------------------------------------------------------------------
 

@@ -9,16 +9,17 @@ from concurrent.futures import Future
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from bus.arrivals import Arrivals, is_response
 from bus.base import Bus
 from bus.batches import Batch, Bulk
 from bus.compose import Item, system_micros
 from bus.errors import TimedOut, Unexpected
+from bus.opening import Options, open_session
 from bus.past import Position
 from bus.pressure import Advice, WhenBusy
-from bus.session import open_session, say_how_far, timed_out
+from bus.session import say_how_far, timed_out
 from bus.subscription import Subscription
 from schemas.envelope import EVERYONE, Message
 from schemas.payloads import Payload
@@ -32,9 +33,9 @@ class TailraceClient:
     """Speaks for one user. Use it as a context manager; safe for several threads.
 
     `home` holds the keys, and the tables unless `tables` (or what `tailrace init` noted) is the URL of an object store.
-    `bus`: any bus; without it the log is opened, and every message is signed with the user's key. `when_busy`: what sending
-    does while an agent asks its producers to slow down: "wait" (at most `patience` seconds, then Busy), "raise" Busy at
-    once, or "ignore".
+    `durability="disk"`: what is sent survives the loss of power before it is acknowledged. `bus`: any bus; without it the
+    log is opened, and every message is signed with the user's key. `when_busy`: what sending does while an agent asks its
+    producers to slow down: "wait" (at most `patience` seconds, then Busy), "raise" Busy at once, or "ignore".
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class TailraceClient:
         user: str,
         environment: str = "dev",
         tables: str | None = None,
+        durability: Literal["os", "disk"] = "os",
         bus: Bus | None = None,
         when_busy: WhenBusy = "wait",
         patience: float = 30.0,
@@ -53,9 +55,8 @@ class TailraceClient:
     ) -> None:
         self.user = user
         self._sleep = sleep
-        self._session = open_session(
-            home, user, environment, tables, bus, when_busy, patience=patience, advice=advice, now_micros=now_micros
-        )
+        options = Options(user, environment, tables, durability, when_busy, patience, advice, now_micros)
+        self._session = open_session(home, bus, options)
 
     def __enter__(self) -> TailraceClient:
         return self

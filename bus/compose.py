@@ -105,7 +105,7 @@ def check_size(kind: str, content: str) -> None:
     size = len(content) if len(content) > MAX_CONTENT or content.isascii() else len(content.encode())
     if size > MAX_CONTENT:
         raise ContentTooLarge(
-            f"{kind} holds {size:,} bytes, the limit is {MAX_CONTENT:,}; nothing was sent: store it elsewhere and send a "
+            f"{kind} holds {size} bytes, the limit is {MAX_CONTENT}; nothing was sent: store it elsewhere and send a "
             "reference to it"
         )
 

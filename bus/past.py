@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from bus.errors import LogError
 from bus.ids import IdSet
 from schemas.envelope import Message
 
@@ -97,6 +98,21 @@ class TablePast:
 
         found, _ = self._table.scan(filters=filters)
         return codec.from_arrow(found)
+
+
+class NoPast:
+    """Of a bus whose past cannot be looked up from here. Its fold still drops a message that was sent twice."""
+
+    def by_id(self, message_ids: Sequence[str]) -> dict[str, Message]:
+        raise LogError(
+            "this bus cannot look up earlier messages: open the client by its home, or send without ids of your own"
+        )
+
+    def note(self, message_ids: Sequence[str]) -> None:
+        return
+
+    def events(self, kinds: Sequence[str], after: Position) -> Iterator[list[Message]]:
+        raise LogError("this bus cannot read earlier events: subscribe from now on, or open the client by its home")
 
 
 class MemoryPast:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import threading
-import uuid
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 from bus.arrivals import Arrivals, is_response
@@ -18,15 +16,13 @@ from bus.base import Bus
 from bus.batches import Batch, Bulk, Desk, batch_of
 from bus.compose import Composer, Item
 from bus.errors import TimedOut
-from bus.home import Home
 from bus.logs import LateLogger
-from bus.past import MemoryPast, Past, Position, TablePast
+from bus.past import Past, Position
 from bus.pressure import Advice, Nobody, Pressure, WhenBusy
 from bus.subscription import Subscription
 from bus.watch import Accept, Watch, accept_all
-from schemas.envelope import EVERYONE, USER, Message
+from schemas.envelope import EVERYONE, Message
 from schemas.payloads import Payload
-from schemas.tables import AGENT_MESSAGES
 
 log = LateLogger(__name__)
 
@@ -34,10 +30,27 @@ log = LateLogger(__name__)
 END_OF_COMMIT = 1 << 62
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A bus, and what a client asks about it. A bus that somebody else opened vouches for itself.
+
+    `remote`: looking something up is a request to another machine.
+    """
+
+    bus: Bus
+    past: Past
+    accept: Accept = accept_all
+    knows: Callable[[str], bool] = lambda _: True
+    agents: Callable[[], list[str]] = list
+    advice: Advice = field(default_factory=Nobody)
+    remote: bool = False
+
+
 class Session:
     """Safe for several threads."""
 
     def __init__(self, opened: Opened, composer: Composer, pressure: Pressure, when_busy: WhenBusy) -> None:
+        self.remote = opened.remote
         self.bus = opened.bus
         self.accept = opened.accept
         self.past = opened.past
@@ -164,57 +177,3 @@ def timed_out(sent: Message, timeout: float) -> str:
         f"no response from {sent.to_agent} within {timeout:g} s; the request {sent.message_id} stays in the log and is "
         f"answered when its agent runs (`tailrace agents`): client.wait({sent.message_id!r}) takes it up again"
     )
-
-
-def open_session(
-    home: Path | str,
-    user: str,
-    environment: str,
-    tables: str | None,
-    bus: Bus | None,
-    when_busy: WhenBusy,
-    *,
-    patience: float,
-    advice: Advice | None,
-    now_micros: Callable[[], int],
-) -> Session:
-    """What a client is given, opened. Raises LogMissing, MissingKey, Untrusted or ForeignLog."""
-    opened = Opened(bus) if bus is not None else open_log(Home(Path(home), tables), user, environment)
-    return Session(opened, Composer(user, now_micros), Pressure(advice or opened.advice, patience), when_busy)
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A bus, and what a client asks about it. A bus that somebody else opened vouches for itself."""
-
-    bus: Bus
-    accept: Accept = accept_all
-    knows: Callable[[str], bool] = lambda _: True
-    agents: Callable[[], list[str]] = list
-    advice: Advice = field(default_factory=Nobody)
-
-    @property
-    def past(self) -> Past:
-        table = getattr(self.bus, "table", None)
-        if table is None:
-            return MemoryPast(getattr(self.bus, "log"))  # noqa: B009  # the interface of a bus has neither
-        return TablePast(table, lambda message_id: message_id in self.bus.state.seen, self.bus.state.partial)
-
-
-def open_log(home: Home, user: str, environment: str) -> Opened:
-    """The log under a home, for one user. Arrow and cryptography are loaded here, not when this module is imported."""
-    from bus.audit import AuditChain
-    from bus.flow import Flow
-    from bus.keys import Signer
-    from bus.log.bus import LogBus
-    from bus.log.seal import SigningSeal
-    from bus.log.table import DeltaLog
-    from bus.trusted import TrustedNow
-
-    table = DeltaLog(home.table(AGENT_MESSAGES.name), AGENT_MESSAGES)
-    table_id = table.check()
-    signer = Signer.load(home.keys, [USER + user], table_id, environment)
-    trusted = TrustedNow(home.keys, table_id, environment)
-    seal = SigningSeal(signer, AuditChain(f"client-{uuid.uuid4().hex[:8]}"))
-    bus = LogBus(table, seal=seal, follow_only=True, accept=trusted.accepts)
-    return Opened(bus, trusted.accepts, trusted.knows, trusted.agents, Flow(table.store))
