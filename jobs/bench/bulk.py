@@ -6,7 +6,9 @@ import json
 import statistics
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,13 @@ from schemas.envelope import USER
 
 Say = Callable[[str], None]
 Row = Mapping[str, Any]
+#: Appends the rows of one commit. A future: they are durable when it is done, and the next ones may be prepared meanwhile.
+Append = Callable[[Sequence[Row]], Future[int] | None]
 
 #: Rows of one commit.
 COMMIT = 5_000
+#: Commits that may wait at once.
+IN_FLIGHT = 2
 #: What differs from row to row: keys of the dictionaries, and columns on both sides.
 COLUMNS = ("message_id", "correlation_id", "to_agent", "kind", "content", "priority", "timestamp")
 #: What is the same in all of them. PostgreSQL has it as defaults of its columns, so that no row carries it.
@@ -57,7 +63,7 @@ def measure(
     scratch: Path, postgres: Postgres | None, say: Say, out: Measurements, count: int = 50_000, rounds: int = 5
 ) -> None:
     """Rounds alternate between all ways; medians."""
-    ways: dict[str, Callable[[Sequence[Row]], None]] = {}
+    ways: dict[str, Append] = {}
     closing: list[Callable[[], None]] = []
     try:
         if postgres is not None:
@@ -72,7 +78,7 @@ def measure(
             system.make([agent()])
             bus = system.sending_bus()
             closing.append(bus.close)
-            ways[name] = lambda found, bus=bus: bus.submit_rows(found, COMMON).result()
+            ways[name] = lambda found, bus=bus: bus.submit_rows(found, COMMON)
         rates = _alternate(ways, count, rounds, say)
     finally:
         for close in closing:
@@ -86,20 +92,28 @@ def measure(
             out.ratio(f"bulk append, {name} / COPY", ratio, "at least 1 x", ratio >= 1)
 
 
-def _alternate(
-    ways: Mapping[str, Callable[[Sequence[Row]], None]], count: int, rounds: int, say: Say
-) -> dict[str, float]:
+def _alternate(ways: Mapping[str, Append], count: int, rounds: int, say: Say) -> dict[str, float]:
     found: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):
         for name, append in ways.items():
             say(f"bulk append, {name}")
             messages = rows(count if number else COMMIT)  # new ids each time; the first round only warms up
             started = time.perf_counter()
-            for start in range(0, len(messages), COMMIT):
-                append(messages[start : start + COMMIT])
+            _append_all(messages, append)
             if number:
                 found[name].append(count / (time.perf_counter() - started))
     return {name: statistics.median(rates) for name, rates in found.items()}
+
+
+def _append_all(messages: Sequence[Row], append: Append) -> None:
+    waiting: deque[Future[int]] = deque()
+    for start in range(0, len(messages), COMMIT):
+        if (done := append(messages[start : start + COMMIT])) is not None:
+            waiting.append(done)
+        if len(waiting) >= IN_FLIGHT:
+            waiting.popleft().result()
+    for done in waiting:
+        done.result()
 
 
 class Copy:

@@ -41,7 +41,7 @@ class Measurements:
         """Add a distribution; returns its median."""
         ordered = sorted(milliseconds)
         median = statistics.median(ordered)
-        tail = (_quantile(ordered, 0.95), _quantile(ordered, 0.99))
+        tail = (quantile(ordered, 0.95), quantile(ordered, 0.99))
         self.rows.append(Row(what, median, *tail, len(ordered), per_second=per_second, cpu_ms=cpu_ms))
         return median
 
@@ -55,5 +55,6 @@ class Measurements:
         return [asdict(row) for row in self.rows]
 
 
-def _quantile(ordered: Sequence[float], share: float) -> float:
+def quantile(values: Sequence[float], share: float) -> float:
+    ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
