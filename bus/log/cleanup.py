@@ -7,7 +7,7 @@ of these files stands in `_tailrace/removed`; a note is deleted only when its fi
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bus.log.table import DeltaLog
 
 FOLDER = "_tailrace/removed"
+STATES = "_tailrace"
 SCRATCH = "_tailrace/tmp"
 #: Seconds a file nobody refers to is spared: its writer may be slow, or asleep.
 ORPHAN_AGE_S = 86_400.0
@@ -64,6 +65,14 @@ def kept_checkpoint(table: DeltaLog, newest: int) -> int:
     names = table.store.names("_delta_log")
     found = sorted({int(n[:20]) for n in names if n.endswith(".checkpoint.parquet") and int(n[:20]) <= newest})
     return ([-1] * KEPT_CHECKPOINTS + found)[-KEPT_CHECKPOINTS]
+
+
+def clean_states(table: DeltaLog, kept: Sequence[int]) -> None:
+    """Delete what a crash left of written states: files below those that are kept."""
+    for name in table.store.names(STATES):
+        number = name.removeprefix("state-").partition(".")[0]
+        if number != name and number.isdigit() and int(number) < min(kept, default=0):
+            table.store.delete(f"{STATES}/{name}")
 
 
 def _note_removed(table: DeltaLog, version: int) -> None:

@@ -5,9 +5,9 @@ Every step can be cut off at any point: the next pass finds what was left and fi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import structlog
@@ -95,23 +95,24 @@ class Folding:
             self.state.load(self._deciding(codec.from_arrow(found)))
             self.state.version = version
 
-    def absorb(self, entry: Entry, rows: pa.Table) -> None:
+    def absorb(self, entry: Entry, rows: Sequence[Message]) -> None:
         assert self.state is not None
         if entry.version <= self.state.version:
             return
-        if rows.num_rows:
-            self.state.absorb(self._deciding(codec.from_arrow(rows, entry.version)))
+        if rows:
+            self.state.absorb(self._deciding(rows))
         self.state.version = entry.version
 
-    def _deciding(self, rows: list[Message]) -> list[Message]:
+    def _deciding(self, rows: Sequence[Message]) -> list[Message]:
         return [row for row in rows if not is_binding(row) or self._accept(row)]
 
     def write(self) -> int:
         assert self.state is not None
         return self._snapshots.write(self.state)
 
-    def prune(self) -> None:
+    def prune(self, table: DeltaLog) -> None:
         self._snapshots.prune(KEPT_STATES)
+        cleanup.clean_states(table, self._snapshots.versions())
 
 
 class Upkeep:
@@ -125,7 +126,7 @@ class Upkeep:
         self.limits = limits or Limits()
         self._folding = folding
         self._contents: Contents | None = None
-        self._held: dict[str, pa.Table] = {}
+        self._held: dict[str, pa.Table | list[Mapping[str, Any]]] = {}
         self._misplaced: set[str] = set()
         self._orphans_looked_for = float("-inf")
 
@@ -196,7 +197,7 @@ class Upkeep:
                 raise LogError(
                     f"{self.table.uri}: entry {version} is missing between the written state and the checkpoint"
                 )
-            self._folding.absorb(entry, self.table.read(entry))
+            self._folding.absorb(entry, codec.of_entry(self.table, entry))
 
     # --- steps ---------------------------------------------------------------------------------------------------------
 
@@ -216,10 +217,16 @@ class Upkeep:
         return BATCH
 
     def _absorb(self, entry: Entry) -> int:
+        """Fold it; returns the bytes that are now held for compaction."""
         assert self._folding is not None
+        raws = compaction.raw_rows(entry)
+        if raws is not None:
+            self._folding.absorb(entry, codec.of_entry(self.table, entry))
+            self._held[entry.added[0].path] = raws
+            return _size(raws)
         parts = [self.table.read_file(one) for one in entry.added]
         rows = pa.concat_tables(parts) if parts else self.table.schema.arrow.empty_table()
-        self._folding.absorb(entry, rows)
+        self._folding.absorb(entry, codec.from_arrow(rows, entry.version))
         if len(parts) == 1:
             (one,) = entry.added
             self._held[one.path] = rows
@@ -253,7 +260,7 @@ class Upkeep:
             self._held.clear()  # large files do not wait for company in memory
 
     def _held_bytes(self) -> int:
-        return sum(rows.nbytes for rows in self._held.values())
+        return sum(map(_size, self._held.values()))
 
     def _checkpoint(self, found: Contents, done: Done) -> None:
         """The state first: once readers are pointed at the checkpoint, nothing below it is sure to be there."""
@@ -262,7 +269,7 @@ class Upkeep:
         found.write_checkpoint(self.table)
         done.checkpoint = found.version
         if self._folding is not None:
-            self._folding.prune()
+            self._folding.prune(self.table)
 
     def _clean_log(self, found: Contents, done: Done) -> None:
         floor = cleanup.kept_checkpoint(self.table, found.checkpoint)
@@ -279,3 +286,8 @@ class Upkeep:
             cleanup.delete_orphans(self.table, done.cleaned)
             self.consumers.bury()
             self._orphans_looked_for = now
+
+
+def _size(rows: pa.Table | list[Mapping[str, Any]]) -> int:
+    """Bytes in memory, roughly."""
+    return sum(1_000 + len(row.get("content") or "") for row in rows) if isinstance(rows, list) else rows.nbytes
