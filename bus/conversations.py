@@ -23,6 +23,8 @@ class Conversations:
         self._rows: dict[str, list[Message]] = {}
         self._open: Counter[str] = Counter()
         self._closed: OrderedDict[str, None] = OrderedDict()
+        #: Forgotten ones that are being read again: from which version on, and what has come since.
+        self._expected: dict[str, tuple[int, list[Message]]] = {}
 
     def add(self, row: Message) -> None:
         rows = self._rows.get(row.correlation_id)
@@ -31,6 +33,8 @@ class Conversations:
         elif self.begun.add(row.correlation_id):
             self._rows[row.correlation_id] = [row]
         else:
+            if row.correlation_id in self._expected:
+                self._expected[row.correlation_id][1].append(row)
             return  # its beginning was forgotten
         self._touch(row.correlation_id)
 
@@ -62,9 +66,16 @@ class Conversations:
             return list(rows)
         return None if correlation_id in self.begun else []
 
+    def expect(self, correlation_id: str, version: int) -> None:
+        """A forgotten one is about to be read from the table; what comes after `version`, the newest absorbed, is kept."""
+        self._expected.setdefault(correlation_id, (version, []))
+
     def recall(self, correlation_id: str, rows: Sequence[Message]) -> None:
-        """A forgotten one, read again from the table, as of now."""
-        self._rows[correlation_id] = list(rows)
+        """A forgotten one that was read again; without `expect`, as of now."""
+        version, later = self._expected.pop(correlation_id, (None, []))
+        if correlation_id in self._rows:
+            return
+        self._rows[correlation_id] = [row for row in rows if version is None or row.log_version <= version] + later
         self.begun.add(correlation_id)
         self._touch(correlation_id)
 

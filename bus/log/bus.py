@@ -144,15 +144,18 @@ class LogBus:
 
     def conversation(self, correlation_id: str) -> list[Message]:
         # Without the lock: a commit under way holds it for milliseconds, and one look at a dictionary needs none.
-        at = self.state.version
         known = self.state.conversation(correlation_id)
         if known is not None:
             return known
+        if not self.state.partial:
+            with self._lock:
+                self.state.conversations.expect(correlation_id, self.state.version)
         found = [m for m in read_conversation(self.table, correlation_id) if m.message_type != "receipt"]
+        if self.state.partial:
+            return found
         with self._lock:
-            if not self.state.partial and self.state.version == at:
-                self.state.conversations.recall(correlation_id, [m for m in found if m.log_version <= at])
-        return found
+            self.state.conversations.recall(correlation_id, found)
+            return self.state.conversation(correlation_id) or found
 
     def catch_up(self) -> int:
         with self._lock:

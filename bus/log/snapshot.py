@@ -178,9 +178,11 @@ def _decode(version: int, data: bytes) -> State:
     state = State(subscriptions, version=version)
     for name in ("seen", "published", "begun"):
         _ids(state, name).load(blobs["ids", f"{name}/{place}"].as_py() for place in range(2))
+    conversations: dict[str, list[Message]] = {}
     for name, message in _messages(table, names, places.get("conversation", ())):
-        known = state.conversations.get(name)
-        state.conversations.recall(name, [*(known or ()), message])
+        conversations.setdefault(name, []).append(message)
+    for name, rows in conversations.items():
+        state.conversations.recall(name, rows)
     for agent, message in _messages(table, names, places.get("open", ())):
         state.reopen(agent, message)
     state.claims = dict(_messages(table, names, places.get("claim", ())))

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+import bus.log.bus as bus_module
 from bus.base import Arrival
 from bus.errors import Closed, ForeignLog, Superseded
 from bus.fold import State
 from bus.log.bus import LogBus, read_conversation
 from bus.log.snapshot import Snapshots
 from bus.log.store import LocalStore
+from bus.log.table import DeltaLog
 from schemas.envelope import Message
 from tests.unit.bus.logs import FullDisk, LostResponse, append, checkpoint_and_clean, ids, make_log, message, open_log
 
@@ -406,3 +408,29 @@ def test_a_written_state_from_another_life_of_the_table_is_not_taken(tmp_path: P
     started = LogBus(open_log(tmp_path), snapshots=Snapshots(open_log(tmp_path)))
     assert started.state.version == 1
     started.close()
+
+
+def test_a_forgotten_conversation_that_goes_on_while_it_is_read_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bus.conversations.CLOSED_KEPT", 1)
+    make_log(tmp_path)
+    bus, other = LogBus(open_log(tmp_path)), LogBus(open_log(tmp_path))
+    for conversation in ("old", "new"):
+        done(bus.submit([message(f"{conversation}-root", correlation_id=conversation, to_agent="user:eli")]))
+    read = bus_module.read_conversation
+
+    def slowly(table: DeltaLog, correlation_id: str) -> list[Message]:
+        found = read(table, correlation_id)
+        late = message("late", correlation_id="old", causation_id="old-root", to_agent="user:eli")
+        version = done(other.submit([late]))
+        while bus.state.version < version:
+            bus.catch_up()
+        return found
+
+    monkeypatch.setattr(bus_module, "read_conversation", slowly)
+    assert [m.message_id for m in bus.conversation("old")] == ["old-root", "late"]
+    monkeypatch.setattr(bus_module, "read_conversation", read)
+    assert [m.message_id for m in bus.conversation("old")] == ["old-root", "late"]
+    other.close()
+    bus.close()
