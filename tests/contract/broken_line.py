@@ -22,7 +22,7 @@ class Line:
         self._lock = threading.Lock()
 
     def breaks(self, how: str) -> None:
-        """nothing | question: the next one | answer: the next one | every answer once | everything: all there is."""
+        """nothing | question: the next one | answer: the next one | every answer once | every answer | everything: all there is."""
         with self._lock:
             self._how = how
 
@@ -74,8 +74,8 @@ class Line:
                 return "question"
             if not entry or self._how == "nothing":
                 return ""
-            if self._how == "every answer once":
-                if head in self._once:
+            if self._how.startswith("every answer"):
+                if head in self._once and self._how == "every answer once":
                     return ""
                 self._once.add(head)
                 self.broken += 1

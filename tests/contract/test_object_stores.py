@@ -167,7 +167,7 @@ def test_a_host_killed_around_its_entry(tmp_path: Path, place: str, point: str) 
 # --- a network that fails ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("lost", ["question", "answer", "every answer once"])
+@pytest.mark.parametrize("lost", ["question", "answer", "every answer once", "every answer"])
 def test_a_connection_that_breaks_neither_loses_nor_repeats(
     monkeypatch: pytest.MonkeyPatch, s3_port: int, lost: str
 ) -> None:
