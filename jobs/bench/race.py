@@ -57,8 +57,14 @@ class Effort:
     burst_share: float = 1.0
 
 
+Open = Callable[[Contestant, Path, int], Lane]
+
+
 class Race:
-    def __init__(self, scratch: Path, effort: Effort, say: Say) -> None:
+    """`lane`: how a contestant is started."""
+
+    def __init__(self, scratch: Path, effort: Effort, say: Say, lane: Open = Lane) -> None:
+        self._open = lane
         self._scratch = scratch
         self._effort = effort
         self._say = say
@@ -104,4 +110,4 @@ class Race:
 
     def _lane(self, one: Contestant) -> Lane:
         self._starts += 1
-        return Lane(one, self._scratch, self._starts * SPAN)
+        return self._open(one, self._scratch, self._starts * SPAN)

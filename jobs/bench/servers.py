@@ -14,6 +14,8 @@ from types import TracebackType
 
 #: Seconds a server gets to answer, and to leave.
 PATIENCE_S = 30.0
+#: Where Debian keeps the programs of each version of PostgreSQL.
+DEBIAN = Path("/usr/lib/postgresql")
 
 
 class Missing(RuntimeError):
@@ -147,7 +149,7 @@ def _postgres_program(name: str) -> str:
     """On the path, or where Debian keeps it: the newest."""
     found = shutil.which(name)
     if found is None:
-        kept = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: float(path.parts[4]))
+        kept = sorted(DEBIAN.glob(f"*/bin/{name}"), key=lambda path: float(path.parts[-3]))
         found = str(kept[-1]) if kept else None
     if found is None:
         raise Missing(f"no {name} on this machine: apt-get install postgresql, or `make bench-bus` as root")

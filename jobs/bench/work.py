@@ -83,8 +83,8 @@ class Reports:
         missing = set(numbers) - self._begun.keys()
         deadline = time.monotonic() + timeout
         while missing:
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([self._read], [], [], left)[0]:
+            left = max(deadline - time.monotonic(), 0)
+            if not select.select([self._read], [], [], left)[0]:
                 raise NoWord(f"{len(missing)} of {len(numbers)} messages were not handled within {timeout:g} s")
             data = os.read(self._read, _PIPE_BYTES)
             for number, at in _REPORT.iter_unpack(data):

@@ -21,6 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+DEBIAN = Path("/usr/lib/postgresql")
 #: Program -> Debian package.
 PROGRAMS = {"postgres": "postgresql", "redis-server": "redis-server"}
 #: What of the extra `bench` is imported.
@@ -91,7 +92,7 @@ def install_programs() -> None:
 
 
 def is_there(program: str) -> bool:
-    return shutil.which(program) is not None or any(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"))
+    return shutil.which(program) is not None or any(DEBIAN.glob(f"*/bin/{program}"))
 
 
 def install_packages() -> None:
