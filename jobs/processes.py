@@ -95,15 +95,23 @@ class Processes:
         home = self._system.home
         home.logs.mkdir(parents=True, exist_ok=True)
         log = home.logs / f"{host}{suffix}.log"
-        environment = os.environ | {"TAILRACE_HOME": str(home.root), "TAILRACE_ENGINE": engine}
         names = [agent.short for agent in agents]
-        command = [sys.executable, "-m", "jobs.run_worker", *names, *([] if warm else ["--cold"])]
+        words = ["jobs.run_worker", *names, *([] if warm else ["--cold"])]
+        return Child(host, self._launch(words, log, engine), log, tuple(agent.name for agent in agents))
+
+    def start_upkeep(self, engine: str) -> None:
+        """What keeps the tables in shape, in a process of its own; it waits while another one here does that."""
+        log = self._system.home.logs / "upkeep.log"
+        self.children.append(Child("upkeep", self._launch(["jobs.upkeep"], log, engine), log, ()))
+
+    def _launch(self, words: Sequence[str], log: Path, engine: str) -> subprocess.Popen[bytes]:
+        environment = os.environ | {"TAILRACE_HOME": str(self._system.home.root), "TAILRACE_ENGINE": engine}
+        command = [sys.executable, "-m", *words]
         with open(log, "ab") as file:
             # A session of its own: Ctrl-C in the terminal reaches the parent, which then lets its hosts drain.
-            process = subprocess.Popen(
+            return subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment, start_new_session=True
             )
-        return Child(host, process, log, tuple(agent.name for agent in agents))
 
     def wait_ready(self, timeout: float = 120.0, say: Say = lambda _: None) -> None:
         """Until every agent of the started hosts is warmed up. Raises HostFailed."""

@@ -28,6 +28,8 @@ log = structlog.get_logger(__name__)
 
 #: Seconds between two looks whether something came.
 LOOK_S = 0.5
+#: Seconds until a process looks again whether the upkeep is its turn.
+TURN_S = 5.0
 #: Entries after which a pass does not wait for its time.
 BUSY = 400
 
@@ -151,8 +153,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     system = System(settings)
-    with suppress(UpkeepRunning), alone(system.home):
-        watch(system, stop, _log)
+    while not stop.is_set():
+        with suppress(UpkeepRunning), alone(system.home):
+            watch(system, stop, _log)
+        stop.wait(TURN_S)
 
 
 def _log(done: Pass) -> None:

@@ -55,8 +55,9 @@ def up(
             terminal.say("everything runs already: tailrace agents")
         else:
             processes.start(missing, system.settings.engine, instances=wanted)
+            processes.start_upkeep(system.settings.engine)
             watch(processes, terminal, stop, LOOK_S)
-        started = [child.host for child in processes.children]
+        started = [child.host for child in processes.children if child.agents]
         if started:
             with terminal.working("letting the hosts finish what is under way"):
                 processes.stop()
