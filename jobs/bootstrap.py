@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bus.audit import AuditChain
 from bus.base import Feed
 from bus.client import TailraceClient
-from bus.errors import UnfitStore
+from bus.errors import LogMissing, UnfitStore
 from bus.flow import FlowGauge
 from bus.home import Home
 from bus.keys import Keyring, KeyWitness, Signer
@@ -26,6 +26,7 @@ from bus.log.table import DeltaLog
 from bus.log.upkeep import Folding, Limits, Upkeep
 from bus.projections.projector import Projector
 from bus.projections.tables import projections
+from bus.shared import Rights, SharedMemory
 from bus.tail import TailFeed
 from bus.trust import SignedTrust
 from config import files
@@ -34,17 +35,25 @@ from config.roles import UnknownUser as UnknownToConfig
 from config.settings import Settings
 from jobs.agents import UPKEEP, Agent
 from schemas.envelope import Message
-from schemas.tables import AGENT_MESSAGES, EXECUTIONS, KNOWLEDGE_CHUNKS, KNOWLEDGE_DOCUMENTS, TABLES
+from schemas.tables import (
+    AGENT_MESSAGES,
+    AGENT_SHARED_MEMORY,
+    EXECUTIONS,
+    KNOWLEDGE_CHUNKS,
+    KNOWLEDGE_DOCUMENTS,
+    TABLES,
+)
 from workers.orchestrator.plans import Plans
 from workers.ports import CouldNotMap, KnowledgeIndex, ResultCatalog, SqlEngine, SqlWriter, UnknownUser
 from workers.runtime.base import Worker
 from workers.runtime.clock import Clock, SystemClock
 from workers.runtime.host import Host
 from workers.runtime.leases import Timing
+from workers.runtime.memory import HandlerMemory
 from workers.runtime.middleware import Middleware
 from workers.runtime.middleware.retry import Retry
 from workers.runtime.middleware.time_limit import time_limit
-from workers.runtime.redrive import PERMISSION as REDRIVE_PERMISSION
+from workers.runtime.redrive import PERMISSION as MANAGE_AGENTS
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -153,11 +162,22 @@ class System:
             ],
             timing=Timing(self.settings.lease_s),
             may_redrive=self.may_redrive,
+            memory_of=partial(HandlerMemory, self.shared_memory([agent.name for agent in agents])),
         )
 
     def may_redrive(self, user: str) -> bool:
         """Whether this user may have everybody's messages delivered again, not only those of conversations of their own."""
-        return self.roles.allows(user, REDRIVE_PERMISSION)
+        return self.roles.allows(user, MANAGE_AGENTS)
+
+    def shared_memory(self, writers: Sequence[str]) -> SharedMemory:
+        """Signs for these writers and nobody else. A home that was made before it had the table has none until `init`."""
+        log = self.log(AGENT_SHARED_MEMORY.name)
+        try:
+            table_id = log.check()
+        except LogMissing:
+            return SharedMemory(log)
+        signer = Signer.load(self.home.keys, writers, table_id, self.settings.env)
+        return SharedMemory(log, RoleRights(self.roles), signer.sign, self.accept(table_id))
 
     def projector(self, bus: LogBus) -> Projector:
         return Projector(bus, bus.table, projections(self.log, self.accept(bus.table_id)))
@@ -256,6 +276,22 @@ class RoleBook:
 
     def allows(self, user_or_role: str, permission: str) -> bool:
         return self._roles.allows(user_or_role, permission)
+
+
+class RoleRights(Rights):
+    """The configured roles, as shared memory asks for them."""
+
+    def __init__(self, roles: RoleBook) -> None:
+        self._roles = roles
+
+    def role_of(self, principal: str | None) -> str | None:
+        try:
+            return self._roles.role_of(principal or "")
+        except UnknownUser:
+            return None
+
+    def manages(self, principal: str | None) -> bool:
+        return principal is not None and self._roles.allows(principal, MANAGE_AGENTS)
 
 
 def streaming_session() -> SparkSession:

@@ -145,6 +145,29 @@ AGENT_REGISTRY = TableSchema(
     ),
 )
 
+AGENT_SHARED_MEMORY = TableSchema(
+    "agent_shared_memory",
+    "What agents share beside conversations, as appended facts: the newest of a scope and key counts until it expires.",
+    (
+        Column("fact_id", "string", "Unique id; derived from its cause when a handler wrote it."),
+        Column("scope", "string", "What the value belongs to."),
+        Column("key", "string", "Its name there; empty for the roles of the scope."),
+        Column("value", "string", "The value as JSON; null when it was deleted."),
+        Column("readers", "strings", "For the roles of a scope: who may read it; * for all."),
+        Column("writers", "strings", "For the roles of a scope: who may write it; * for all."),
+        Column("writer", "string", "Who wrote it: an agent's name, or user:NAME."),
+        Column("principal", "string", "On whose behalf."),
+        Column("message_id", "string", "The message whose handler wrote it."),
+        Column("expires_at", "timestamp", "No value from then on; null for never."),
+        Column("timestamp", "timestamp", "When it was written (UTC)."),
+        Column("key_id", "string", "Key that signed the row."),
+        Column("signature", "string", "Ed25519 over all of the above."),
+        Column("log_version", "long", "Version of the commit."),
+        Column("seq", "int", "Position in the commit."),
+        _DATE,
+    ),
+)
+
 KNOWLEDGE_DOCUMENTS = TableSchema(
     "knowledge_documents",
     "Approved documents, one row a version of a document.",
@@ -212,6 +235,7 @@ TABLES: dict[str, TableSchema] = {
         APPROVALS,
         EXECUTIONS,
         AGENT_REGISTRY,
+        AGENT_SHARED_MEMORY,
         KNOWLEDGE_DOCUMENTS,
         KNOWLEDGE_CHUNKS,
         REPLAYS,

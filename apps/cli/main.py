@@ -28,6 +28,7 @@ COMMANDS = (
     "executions",
     "agents",
     "dead",
+    "memory",
     "replay",
     "audit",
     "upkeep",

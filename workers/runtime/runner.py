@@ -30,8 +30,8 @@ log = structlog.get_logger(__name__)
 #: Characters of a reason: whatever an exception says, its receipt must fit into the log.
 REASON = 4_000
 
-#: (the message, on whose behalf) -> what a handler shares with others
-MemoryOf = Callable[[Message, str | None], Memory]
+#: (agent, the message, on whose behalf, its handling) -> what the handler shares with others
+MemoryOf = Callable[[str, Message, str | None, Handling], Memory]
 
 
 class Rejected(Exception):
@@ -50,7 +50,7 @@ def nobody(_: str) -> bool:
     return False
 
 
-def no_memory(_: Message, __: str | None) -> Memory:
+def no_memory(*_: object) -> Memory:
     return NO_MEMORY
 
 
@@ -186,7 +186,7 @@ class Runner:
             attempt=1,
             commit=commit,
             claims=self._bus.state.claims,
-            memory=self._memory_of(under_way.message, principal),
+            memory=self._memory_of(self.worker.name, under_way.message, principal, under_way.noted),
             handling=under_way.noted,
         )
 
