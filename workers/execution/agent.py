@@ -103,6 +103,9 @@ class ExecutionAgent(Worker):
         # The claim is in the log before the effect starts: from here on it happens at most once.
         if not await context.commit([event(_claimed(run, context.instance))]):
             return _refused(run.reply_to, "grant.refused", "grant.used", f"grant {run.grant.grant_id} was used already")
+        # A pause between the two may have been long enough for others to take over: whatever they found is their word then.
+        if not await context.still_ours():
+            return self._not_begun(run)
         return await self._effect(run, checked_ms)
 
     async def _check_dry_run(self, run: RunCode) -> float:
@@ -161,6 +164,13 @@ class ExecutionAgent(Worker):
         """We, or an instance before us, claimed this and died: whether it ran is not known from the log."""
         claimant = ExecutionClaimed.model_validate_json(claim.content).instance
         return self._in_doubt(run, f"it was claimed by {claimant}, and no outcome was recorded")
+
+    def _not_begun(self, run: RunCode) -> list[Outgoing]:
+        reason = "it was not run: this instance had slept, and others had ended its lease; ask again for another grant"
+        return [
+            event(_settled(run, "failed", reason=reason)),
+            *_failed(run.reply_to, "execution.failed", "execution.lease_lost", reason, grant=run.grant.grant_id),
+        ]
 
     def _in_doubt(self, run: RunCode, reason: str) -> list[Outgoing]:
         told = f"Whether it ran is not known ({reason}). It is not run again by itself: a person has to settle it."

@@ -83,13 +83,19 @@ class Handling:
         self.traceparent = traceparent
 
 
+async def always() -> bool:
+    """Where there is nobody who could take over."""
+    return True
+
+
 @dataclass(frozen=True)
 class Context:
     """What a handler may know beside its message.
 
     `conversation`: valid messages up to and including this one, and what this agent has said since, in log order.
     `principal`: on whose behalf, as the root message was signed. `commit`: sends something before the handling ends, by
-    compare-and-set; False when the log has decided otherwise. Only an agent with effects needs it, for its claim.
+    compare-and-set; False when the log has decided otherwise. Only an agent with effects needs it, for its claim, and
+    `still_ours`, between claim and effect: False when others have ended this instance's lease, as they do when it sleeps.
     `memory`: what agents share beside the conversation, with the rights of the principal. `traceparent` of `handling`
     goes into calls to other services, so that their spans join the trace.
     """
@@ -100,6 +106,7 @@ class Context:
     instance: str
     attempt: int
     commit: Callable[[Sequence[Outgoing]], Awaitable[bool]]
+    still_ours: Callable[[], Awaitable[bool]] = always
     claims: Mapping[str, Message] = field(default_factory=dict)
     memory: Memory = NO_MEMORY
     handling: Handling = field(default_factory=Handling)

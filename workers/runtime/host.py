@@ -90,6 +90,7 @@ class Host:
             lease = Holder(worker, partial(self._reshare, worker.name), partial(self._offer_again, worker.name))
             self._leases.add(lease)
             runner = Runner(worker, lease.name, bus, trust, clock, middlewares, self._commits, may_redrive, memory_of)
+            runner.still_ours = partial(self._still_ours, lease)
             inbox = Inbox() if inbox_capacity is None else Inbox(inbox_capacity)
             self.instances[worker.name] = Instance(worker, runner, inbox, lease)
 
@@ -224,6 +225,10 @@ class Host:
                 await self._clock.sleep(1.0)
         is_open = (message.message_id, instance.worker.name) in self._bus.state.open
         return is_open and instance.lease.membership.owns(message.correlation_id)
+
+    async def _still_ours(self, lease: Holder, message: Message, name: str) -> bool:
+        """Before an effect, which nothing can take back: as the log is now, not as we last saw it."""
+        return await self._leases.holds(lease, name) and (message.message_id, lease.agent) in self._bus.state.open
 
     async def _commit(self, instance: Instance, message: Message, rows: Sequence[Message]) -> None:
         try:

@@ -150,15 +150,10 @@ class Leases:
                 await asyncio.to_thread(self._bus.catch_up)
                 self._looked = began
 
-    async def holds(self, holder: Holder, name: str, since: float) -> bool:
-        """Whether the lease `name` is still live by the log, where something was committed that was begun at `since`."""
-        if self._timing.now() - since > self._timing.duration_s / RENEWALS:
-            await asyncio.to_thread(self._bus.catch_up)
+    async def holds(self, holder: Holder, name: str) -> bool:
+        """Whether the lease `name` is live by the log as it is now."""
+        await asyncio.to_thread(self._bus.catch_up)
         return name == holder.name and name in self._bus.state.leases
-
-    @property
-    def now(self) -> float:
-        return self._timing.now()
 
     # --- rows in -----------------------------------------------------------------------------------------------------
 

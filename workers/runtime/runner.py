@@ -7,7 +7,8 @@ import hashlib
 import itertools
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import structlog
 from pydantic import ValidationError
@@ -54,6 +55,10 @@ def no_memory(*_: object) -> Memory:
     return NO_MEMORY
 
 
+async def _always(_: Message, __: str) -> bool:
+    return True
+
+
 class Runner:
     """Handles messages for one instance of one worker. `may_redrive`: who may have everybody's messages delivered again."""
 
@@ -73,6 +78,8 @@ class Runner:
         self.instance = instance
         self._bus = bus
         self._commits = commits or Commits(bus)
+        #: (message, the instance that took it) -> whether it is that instance's still, by the log as it is now.
+        self.still_ours: Callable[[Message, str], Awaitable[bool]] = _always
         self._trust = trust
         self._clock = clock
         self._kinds = worker.kinds()
@@ -185,6 +192,7 @@ class Runner:
             instance=self.instance,
             attempt=1,
             commit=commit,
+            still_ours=partial(self.still_ours, under_way.message, self.instance),
             claims=self._bus.state.claims,
             memory=self._memory_of(self.worker.name, under_way.message, principal, under_way.noted),
             handling=under_way.noted,
