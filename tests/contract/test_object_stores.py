@@ -81,6 +81,7 @@ def test_files_are_listed_replaced_and_deleted(place: str) -> None:
     store.put("_delta_log/deeper/3.json", b"")
     store.replace("_delta_log/2.json", b"whole")
     assert sorted(store.names("_delta_log", "0.json")) == ["1.json", "2.json"]
+    assert list(store.names("_delta_log", "1.json")) == ["2.json"]
     assert {(one.path, one.size) for one in store.list("_delta_log")} == {
         ("_delta_log/0.json", 0),
         ("_delta_log/1.json", 1),
