@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 #: Entries read at once; their rows are held until they are compacted.
-BATCH = 1_000
+BATCH = 500
 #: Bytes of data files whose rows are held.
 HELD = 64 << 20
 KEPT_STATES = 2

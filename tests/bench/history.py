@@ -1,0 +1,217 @@
+"""A long history of one-message commits with upkeep beside it: does what a message, an open and a start cost stay flat?
+
+`python -m tests.bench.history --messages 100000`: one process appends, one keeps the table in shape, and at each tenth of
+the way this one measures. `--keep FOLDER` leaves the table for other measurements.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import multiprocessing
+import resource
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from multiprocessing.sharedctypes import Synchronized
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Any
+
+from bus.log import rows as codec
+from bus.log.consumers import Consumers
+from bus.log.contents import load
+from bus.log.follower import Follower
+from bus.log.health import health
+from bus.log.snapshot import Snapshots
+from bus.log.table import DeltaLog
+from bus.log.upkeep import Folding, Limits, Upkeep
+from schemas.envelope import Message
+from schemas.tables import AGENT_MESSAGES
+
+#: Every so many messages one stays open: the open set is what a start costs.
+OPEN_EVERY = 1_000
+CONTENT = json.dumps({"question": "x" * 250})
+
+
+@dataclass
+class Point:
+    """What was measured after so many messages; times in milliseconds, the appends' since the point before."""
+
+    messages: int
+    append_ms: float
+    upkeep_cpu_ms: float
+    upkeep_memory_mb: float
+    log_entries: int
+    active_files: int
+    files_on_disk: int
+    open_deltalake_ms: float
+    start_ms: float
+
+
+def table_at(folder: str) -> DeltaLog:
+    return DeltaLog(Path(folder), AGENT_MESSAGES)
+
+
+def messages(count: int) -> list[list[Message]]:
+    """Commits of one request, or of the receipt for the request before."""
+    made: list[list[Message]] = []
+    for n in range(count):
+        request = Message(
+            message_id=uuid.uuid4().hex,
+            correlation_id=uuid.uuid4().hex,
+            from_agent="user:eli",
+            to_agent="Echo",
+            message_type="request",
+            kind="Ask",
+            content=CONTENT,
+            timestamp=1_767_225_600_000_000 + n,
+            principal="eli",
+        )
+        if n % 2 and n % OPEN_EVERY != OPEN_EVERY - 1:
+            before = made[-1][0]
+            request = request.model_copy(
+                update={
+                    "message_type": "receipt",
+                    "kind": "Handled",
+                    "from_agent": "Echo",
+                    "to_agent": "*",
+                    "causation_id": before.message_id,
+                    "correlation_id": before.correlation_id,
+                    "content": "{}",
+                }
+            )
+        made.append([request])
+    return made
+
+
+def write(folder: str, total: int, written: Synchronized[int], go: Event) -> None:
+    """One commit a message, each at the next version; whoever takes it meanwhile is stepped over."""
+    table = table_at(folder)
+    version = table.head() + 1
+    done = 0
+    while done < total:
+        commits = messages(min(10_000, total - done))
+        go.wait()
+        for commit in commits:
+            while not table.put_encoded(version, codec.encode(commit, version, [])).won:
+                version += 1
+            version += 1
+            done += 1
+            written.value = done
+            if done % max(1, total // 10) == 0:
+                go.clear()
+                go.wait()
+
+
+def keep(folder: str, stop: Event, caught_up: Synchronized[int], used: Any) -> None:
+    table = table_at(folder)
+    upkeep = Upkeep(table, Consumers(table), Limits(keep_s=30.0), Folding(Snapshots(table), lambda _: True))
+    while not stop.is_set():
+        if upkeep.due() >= 400 or stop.wait(0.1):
+            done = upkeep.run()
+            caught_up.value = done.version
+            spent = resource.getrusage(resource.RUSAGE_SELF)
+            used[0], used[1] = spent.ru_utime + spent.ru_stime, spent.ru_maxrss / 1024
+
+
+def timed(work: Callable[[], Any], times: int = 5) -> float:
+    """The median in milliseconds."""
+    found = []
+    for _ in range(times):
+        began = time.perf_counter()
+        work()
+        found.append((time.perf_counter() - began) * 1000)
+    return sorted(found)[times // 2]
+
+
+def measure(table: DeltaLog, total: int, began: float, used: Any, before: tuple[int, float]) -> Point:
+    elapsed = time.perf_counter() - began
+    done, cpu = total - before[0], used[0] - before[1]
+    there = health(table)
+    return Point(
+        messages=total,
+        append_ms=elapsed * 1000 / done,
+        upkeep_cpu_ms=cpu * 1000 / done,
+        upkeep_memory_mb=used[1],
+        log_entries=there.entries,
+        active_files=there.files,
+        files_on_disk=sum(1 for _ in table.path.glob("date=*/*")),
+        open_deltalake_ms=timed(table.open),
+        start_ms=timed(lambda: Follower(table, snapshots=Snapshots(table))),
+    )
+
+
+def run(folder: Path, total: int, say: Callable[[Point], None]) -> list[Point]:
+    table = table_at(str(folder))
+    table.create()
+    spawn = multiprocessing.get_context("spawn")
+    written, caught_up = spawn.Value("q", 0), spawn.Value("q", -1)
+    go, stop, used = spawn.Event(), spawn.Event(), spawn.Array("d", 2)
+    writer = spawn.Process(target=write, args=(str(folder), total, written, go))
+    keeper = spawn.Process(target=keep, args=(str(folder), stop, caught_up, used))
+    writer.start()
+    keeper.start()
+    points: list[Point] = []
+    before = (0, 0.0)
+    for part in itertools.count(1):
+        until = min(total, part * max(1, total // 10))
+        began = time.perf_counter()
+        go.set()
+        while written.value < until or (go.is_set() and until < total):
+            time.sleep(0.005)
+            if not (writer.is_alive() or written.value >= total) or not keeper.is_alive():
+                raise SystemExit("a process ended before its time")
+        points.append(measure(table, until, began, used, before))
+        before = (until, used[0])
+        say(points[-1])
+        if until >= total:
+            break
+    go.set()
+    writer.join()
+    stop.set()
+    keeper.join()
+    check(table, total)
+    return points
+
+
+def check(table: DeltaLog, total: int) -> None:
+    """Every message once, by deltalake."""
+    ids = table.open().to_pyarrow_table(columns=["message_id"]).column(0)
+    if (len(ids), len(ids.unique())) != (total, total) or sum(one.rows for one in load(table).files.values()) != total:
+        raise SystemExit(
+            f"{total} messages were committed, and {len(ids)} rows are there, {len(ids.unique())} of them once"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--messages", type=int, default=20_000)
+    parser.add_argument("--keep", type=Path, help="leave the table in this folder")
+    parser.add_argument("--json", action="store_true")
+    chosen = parser.parse_args()
+    folder = chosen.keep or Path(tempfile.mkdtemp(prefix="history-"))
+    headings = list(Point.__dataclass_fields__)
+    if not chosen.json:
+        print("  ".join(f"{name:>17}" for name in headings))
+
+    def say(point: Point) -> None:
+        if not chosen.json:
+            cells = [f"{value:,.2f}" if isinstance(value, float) else f"{value:,}" for value in asdict(point).values()]
+            print("  ".join(f"{cell:>17}" for cell in cells), flush=True)
+
+    try:
+        points = run(folder / "agent_messages", chosen.messages, say)
+    finally:
+        if chosen.keep is None:
+            shutil.rmtree(folder, ignore_errors=True)
+    if chosen.json:
+        print(json.dumps([asdict(point) for point in points], indent=2))
+
+
+if __name__ == "__main__":
+    main()
