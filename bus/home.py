@@ -61,9 +61,11 @@ class Home:
 
     @property
     def exists(self) -> bool:
-        return (self.keys / "keyring.json").exists() and self._has_log()
+        return (self.keys / "keyring.json").exists() and self.has_log
 
-    def _has_log(self) -> bool:
+    @property
+    def has_log(self) -> bool:
+        """Asks the object store when the tables are in one."""
         table = self.table("agent_messages")
         if isinstance(table, Path):
             return (table / "_delta_log").exists()

@@ -60,6 +60,11 @@ def _settle_tables(home: Home) -> None:
         home.tables.mkdir(parents=True, exist_ok=True)
     else:
         check_url(home.tables)
+        if not (home.keys / "keyring.json").exists() and home.has_log:
+            raise InitFailed(
+                f"the tables at {home.tables} are another home's, and new keys could not read what was signed there; "
+                f"copy that home's keyring.json, root.pub and the private keys this machine needs to {home.keys} first"
+            )
         home.root.mkdir(parents=True, exist_ok=True)
 
 

@@ -12,13 +12,13 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from bus.errors import StoreRefused, StoreUnavailable, UnfitStore
+from bus.errors import BusError, StoreRefused, StoreUnavailable, UnfitStore
 from bus.log.store import Durability, Listed, Listing, LocalStore, Location, Pace, Store
 
 #: What a URL may begin with. Others (gs, r2, ...) have not been tried with the contract suite.
@@ -137,6 +137,9 @@ class ObjectStore:
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
+    def turn(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
     def get(self, path: str) -> bytes | None:
         import obstore
 
@@ -198,6 +201,8 @@ class ObjectStore:
         """The client's errors as ours, with the remedy."""
         try:
             yield
+        except BusError:
+            raise
         except (FileNotFoundError, FileExistsError) as error:
             if _says(error, "NoSuchBucket", "ContainerNotFound"):
                 raise StoreUnavailable(f"{self.uri}: there is no such bucket or container; create it first") from error

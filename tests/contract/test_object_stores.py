@@ -16,7 +16,7 @@ from bus.log.object_store import ObjectStore
 from bus.log.table import DeltaLog
 from config.settings import Settings
 from jobs.bootstrap import System
-from jobs.init_home import initialise
+from jobs.init_home import InitFailed, initialise
 from schemas.tables import AGENT_MESSAGES
 from tests.contract import crash_host
 from tests.contract.broken_line import Line
@@ -235,6 +235,10 @@ def test_a_home_finds_its_tables_again_without_the_setting(
     assert not system.home.exists
     initialise(system, lambda _: None)
     assert not (home / "tables").exists()
+    stranger = System(Settings.load(home=str(tmp_path / "stranger"), tables=url))
+    with pytest.raises(InitFailed, match=r"another home's.*copy that home's keyring\.json"):
+        initialise(stranger, lambda _: None)
+    assert not stranger.home.root.exists()
     again = System(Settings.load(home=str(home)))
     assert again.home.exists
     with again.client("eli") as client:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from bus.errors import UnfitStore
+from bus.errors import StoreUnavailable, UnfitStore
 from bus.home import Home
 from bus.log.object_store import ObjectStore, check_url, open_store
 from bus.log.store import LocalStore, Pace, within
@@ -113,3 +114,10 @@ def test_a_file_system_without_links_is_named(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(UnfitStore, match="has no hard links"):
         DeltaLog(tmp_path, AGENT_MESSAGES).create()
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_without_obstore_one_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    monkeypatch.setitem(sys.modules, "obstore.store", None)
+    with pytest.raises(StoreUnavailable, match="pip install obstore"):
+        open_store("s3://b/p")
