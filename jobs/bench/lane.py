@@ -54,8 +54,11 @@ class Lane:
         self._next = first
         self._workers: list[subprocess.Popen[bytes]] = []
         self._pids: list[int] = []
+        #: Seconds from starting the workers until the first message was handled.
+        self.ready_s = 0.0
 
     def __enter__(self) -> Lane:
+        started = time.monotonic()
         self._workers = self._contestant.workers(self._reports.pipe)
         self._processes = ProcessPoolExecutor(
             1, mp_context=get_context("spawn"), initializer=_open, initargs=(self._contestant.sender(),)
@@ -64,6 +67,7 @@ class Lane:
             sender = self._processes.submit(os.getpid).result()
             self._pids = [sender, *(worker.pid for worker in self._workers), *self._contestant.servers()]
             self._hop(self._contestant.patience_s)
+            self.ready_s = time.monotonic() - started
             for _ in range(5):
                 self._hop()
         except BaseException:

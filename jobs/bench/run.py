@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from config.settings import Settings
-from jobs.bench import appends, bus, hops, pipeline
+from jobs.bench import appends, bus, hops, long, pipeline
 from jobs.bench.table import Measurements
 from jobs.bootstrap import System
 from jobs.init_home import initialise
@@ -24,13 +24,24 @@ PARTS = {
 USUAL = ("append", "hop", "pipeline", "idle")
 
 
-def run(parts: list[str], say: Callable[[str], None], quick: bool = False, spark: bool = True) -> Measurements:
-    """In a home of its own, which is gone afterwards. `quick`, `spark`: of the part `bus`."""
+def run(
+    parts: list[str],
+    say: Callable[[str], None],
+    quick: bool = False,
+    spark: bool = True,
+    history: Path | None = None,
+) -> Measurements:
+    """In a home of its own, which is gone afterwards.
+
+    Of the part `bus`: `quick`, `spark`, and `history`, a home with a long log to measure instead of everything else.
+    """
     out = Measurements()
     with tempfile.TemporaryDirectory(prefix="tailrace-bench-") as folder:
         scratch = Path(folder)
         scratch.chmod(0o711)  # PostgreSQL does not run as root: its account passes through here
-        if "bus" in parts:
+        if "bus" in parts and history is not None:
+            long.measure(history, scratch, say, out, rounds=2 if quick else 5, spark=spark)
+        elif "bus" in parts:
             bus.measure(scratch, say, out, bus.QUICK if quick else bus.FULL, spark)
         if "append" in parts:
             appends.measure(scratch, say, out)

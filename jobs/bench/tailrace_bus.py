@@ -35,7 +35,10 @@ class ClientSender(Sender):
 
 
 class Tailrace(Contestant):
-    """`answer`: each handling is a response and a receipt in one commit; without it a receipt alone."""
+    """`answer`: each handling is a response and a receipt in one commit; without it a receipt alone.
+
+    `home`: one that is there already, with whatever its log holds.
+    """
 
     def __init__(
         self,
@@ -45,6 +48,7 @@ class Tailrace(Contestant):
         signed: bool = True,
         answer: bool = True,
         burst: int = 4000,
+        home: Path | None = None,
     ) -> None:
         words = [engine, durability, *([] if signed else ["unsigned"]), *([] if answer else ["receipts only"])]
         self.name = f"Tailrace ({', '.join(words)})"
@@ -52,12 +56,19 @@ class Tailrace(Contestant):
         self.slow = engine == "streaming"
         self.patience_s = 180.0 if self.slow else 60.0
         self._engine, self._durability, self._signed, self._answer = engine, durability, signed, answer
-        self.home = scratch / "-".join(word.replace(" ", "-") for word in ("tailrace", *words))
+        self.home = home or scratch / "-".join(word.replace(" ", "-") for word in ("tailrace", *words))
         self._system = BenchSystem(self.home, durability, signed)
         self._marked = -1
 
     def prepare(self) -> None:
         self._system.make([agent()])
+
+    def rows(self) -> int:
+        """Rows in the log, by an independent reader."""
+        from deltalake import DeltaTable
+
+        table = DeltaTable(str(self._system.home.table(AGENT_MESSAGES.name)))
+        return sum(table.get_add_actions(flatten=True)["num_records"].to_pylist())
 
     def sender(self) -> Sender:
         return ClientSender(self.home, self._durability, self._signed, self._answer)

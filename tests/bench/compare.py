@@ -33,10 +33,13 @@ def main() -> None:
     asked.add_argument("--quick", action="store_true", help="fewer rounds, for a first look")
     asked.add_argument("--no-spark", action="store_true", help="without Spark, which takes minutes")
     asked.add_argument("--no-install", action="store_true", help="install nothing; leave out what is missing")
+    asked.add_argument(
+        "--history", type=Path, help="a home with a long log: measured beside an empty one, nothing else"
+    )
     asked.add_argument("--json", action="store_true", help="one JSON document on standard output")
     asked.add_argument("--out", type=Path, default=ROOT / "build" / "bench", help="folder that keeps the numbers")
     words = asked.parse_args()
-    if not words.no_install:
+    if not words.no_install and words.history is None:
         install_programs()
         install_packages()
 
@@ -45,10 +48,11 @@ def main() -> None:
 
     logging.configure("WARNING")
     started = time.time()
-    found = run(["bus"], say, quick=words.quick, spark=not words.no_spark)
+    found = run(["bus"], say, quick=words.quick, spark=not words.no_spark, history=words.history)
     document = {"machine": machine(), "seconds": round(time.time() - started), "measurements": found.document()}
+    name = "bus.json" if words.history is None else "history.json"
     words.out.mkdir(parents=True, exist_ok=True)
-    (words.out / "bus.json").write_text(json.dumps(document, indent=1) + "\n")
+    (words.out / name).write_text(json.dumps(document, indent=1) + "\n")
     if words.json:
         print(json.dumps(document))
         return
@@ -58,7 +62,7 @@ def main() -> None:
     from apps.cli.views.bench import measurements
 
     Console(theme=THEME, width=None if sys.stdout.isatty() else PLAIN_WIDTH).print(measurements(found.rows))
-    print(f"kept in {words.out / 'bus.json'}")
+    print(f"kept in {words.out / name}")
 
 
 def say(what: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,6 +22,14 @@ def bench(
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="bus: fewer rounds, for a first look.")] = False,
     spark: Annotated[bool, typer.Option(help="bus: with Spark, which takes minutes.")] = True,
+    history: Annotated[
+        Path | None,
+        typer.Option(
+            help="bus: a home with a long log; measures it beside an empty one, with upkeep running, and nothing else.",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Measure latencies and costs in a home of its own. Read the ratios: machines are noisy."""
@@ -34,6 +43,6 @@ def bench(
         )
     terminal = terminal_of(context)
     with terminal.working("measuring") as change:
-        found = run(parts or list(USUAL), change, quick, spark)
+        found = run(parts or list(USUAL), change, quick, spark, history)
     terminal.show(measurements(found.rows))
     terminal.emit({"measurements": found.document()})

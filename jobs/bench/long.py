@@ -1,0 +1,79 @@
+"""What a long history costs: hops and starts on a log with many rows and its upkeep running, beside an empty log."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from jobs.bench.lane import PATIENCE_S, Lane
+from jobs.bench.race import SPAN
+from jobs.bench.table import Measurements
+from jobs.bench.tailrace_bus import Tailrace
+
+Say = Callable[[str], None]
+
+#: Engine -> how many times slower than on an empty table a hop may be.
+GOALS = {"tail": 1.5, "streaming": 2.0}
+#: Seconds a host on the tail engine may take to start on a long log, Python and all.
+START_S = 5.0
+
+
+def measure(
+    history: Path, scratch: Path, say: Say, out: Measurements, rounds: int = 5, hops: int = 40, spark: bool = True
+) -> None:
+    """`history`: a home with a long log; it gets a few more messages. Rounds alternate between it and an empty home."""
+    place = 0
+    for engine, goal in GOALS.items():
+        if engine == "streaming" and not spark:
+            continue
+        empty = Tailrace(scratch / engine, engine)
+        full = Tailrace(scratch, engine, home=history)
+        medians: dict[Tailrace, list[float]] = {empty: [], full: []}
+        starts: dict[Tailrace, list[float]] = {empty: [], full: []}
+        taken: dict[Tailrace, list[float]] = {empty: [], full: []}
+        with contextlib.ExitStack() as stack:
+            for one in (empty, full):
+                one.prepare()
+                stack.enter_context(upkeep(one.home))
+            rows = full.rows()
+            for number in range(rounds if engine == "tail" else min(rounds, 2)):
+                for one in (empty, full):
+                    say(f"{engine}, round {number + 1}: {'empty' if one is empty else f'{rows:,} rows'}")
+                    place += 1
+                    # Numbers that an earlier run on the same history has not used.
+                    with Lane(one, scratch, SPAN * (place + (os.getpid() << 8))) as lane:
+                        found = lane.hops(hops)
+                        medians[one].append(statistics.median(found))
+                        taken[one] += found
+                        starts[one].append(lane.ready_s)
+        for one, what in ((empty, "empty log"), (full, f"{rows:,} rows, upkeep running")):
+            out.times(f"hop, {engine}, {what}", taken[one])
+            out.figure(f"start to first message handled, {engine}, {what}", f"{statistics.median(starts[one]):.1f} s")
+        ratio = statistics.median(medians[full]) / statistics.median(medians[empty])
+        out.ratio(f"hop p50, {engine}, long log / empty log", ratio, f"at most {goal:g} x", ratio <= goal)
+        if engine == "tail":
+            start = statistics.median(starts[full])
+            out.figure("start on the long log, tail", f"{start:.1f} s", f"under {START_S:g} s", start < START_S)
+
+
+@contextlib.contextmanager
+def upkeep(home: Path) -> Iterator[None]:
+    """The upkeep job of this home, as it runs beside hosts."""
+    environment = os.environ | {"TAILRACE_HOME": str(home)}
+    command = [sys.executable, "-m", "jobs.upkeep"]
+    with open(home / "upkeep.log", "ab") as said:
+        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
