@@ -11,10 +11,12 @@ from bus.client import TailraceClient
 from bus.keys import Signer, create_keys
 from bus.log.bus import LogBus
 from bus.log.seal import SigningSeal
+from bus.log.snapshot import Snapshots
 from bus.log.store import Durability
+from bus.log.table import DeltaLog
 from bus.trust import Trust, TrustEverybody
 from config.settings import Settings
-from jobs.agents import Agent, key_of
+from jobs.agents import UPKEEP, Agent, key_of
 from jobs.bootstrap import System
 from schemas.envelope import USER, Message
 from schemas.tables import AGENT_MESSAGES
@@ -31,14 +33,18 @@ class BenchSystem(System):
         self.signed = signed
 
     def make(self, agents: Sequence[Agent]) -> None:
-        holders = {key_of(agent): [agent.name] for agent in agents}
+        holders = {key_of(agent): [agent.name] for agent in agents} | {"upkeep": [UPKEEP]}
         create_keys(self.home.keys, {**holders, f"user-{USER_NAME}": [USER + USER_NAME]}, 0)
         self.log(AGENT_MESSAGES.name).create()
 
     def bus(self, agents: Sequence[Agent], workers: Sequence[Worker]) -> LogBus:
         if self.signed:
             return super().bus(agents, workers)
-        return LogBus(self.log(AGENT_MESSAGES.name), linger_ms=self.settings.linger_ms)
+        table = self.log(AGENT_MESSAGES.name)
+        return LogBus(table, snapshots=self.snapshots(table, ""), linger_ms=self.settings.linger_ms)
+
+    def snapshots(self, table: DeltaLog, table_id: str, *, writes: bool = False) -> Snapshots:
+        return super().snapshots(table, table_id, writes=writes) if self.signed else Snapshots(table)
 
     def trust(self, table_id: str) -> Trust:
         return super().trust(table_id) if self.signed else TrustEverybody()

@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import statistics
-import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from jobs.bench.lane import PATIENCE_S, Lane
+from jobs.bench.contestant import python
+from jobs.bench.home import BenchSystem
+from jobs.bench.lane import Lane
 from jobs.bench.race import SPAN
 from jobs.bench.table import Measurements
 from jobs.bench.tailrace_bus import Tailrace
+from jobs.upkeep import BUSY, LOOK_S
+from schemas.tables import AGENT_MESSAGES
 
 Say = Callable[[str], None]
 
@@ -26,13 +30,17 @@ START_S = 5.0
 def measure(
     history: Path, scratch: Path, say: Say, out: Measurements, rounds: int = 5, hops: int = 40, spark: bool = True
 ) -> None:
-    """`history`: a home with a long log; it gets a few more messages. Rounds alternate between it and an empty home."""
+    """`history`: a home with a long log; it gets a few more messages. Rounds alternate between it and an empty home.
+
+    `python -m tests.bench.history --messages 1000000 --keep HOME/tables/agent_messages` makes one.
+    """
     place = 0
     for engine, goal in GOALS.items():
         if engine == "streaming" and not spark:
             continue
-        empty = Tailrace(scratch / engine, engine)
-        full = Tailrace(scratch, engine, home=history)
+        # Unsigned on both sides: who writes a million rows for a measurement does not sign them.
+        empty = Tailrace(scratch / engine, engine, signed=False)
+        full = Tailrace(scratch, engine, signed=False, home=history)
         medians: dict[Tailrace, list[float]] = {empty: [], full: []}
         starts: dict[Tailrace, list[float]] = {empty: [], full: []}
         taken: dict[Tailrace, list[float]] = {empty: [], full: []}
@@ -63,17 +71,23 @@ def measure(
 
 @contextlib.contextmanager
 def upkeep(home: Path) -> Iterator[None]:
-    """The upkeep job of this home, as it runs beside hosts."""
-    environment = os.environ | {"TAILRACE_HOME": str(home)}
-    command = [sys.executable, "-m", "jobs.upkeep"]
-    with open(home / "upkeep.log", "ab") as said:
-        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+    """The upkeep of this home's log, in a process beside the hosts."""
+    process = python("jobs.bench.long", home)
     try:
         yield
     finally:
-        process.terminate()
-        try:
-            process.wait(PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        process.communicate()
+
+
+def keep(home: Path) -> None:
+    """Pass after pass, as `tailrace upkeep` makes them, until standard input ends."""
+    closed = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.read(), closed.set()), daemon=True).start()
+    passes = BenchSystem(home, signed=False).upkeep(AGENT_MESSAGES.name)
+    while not closed.wait(LOOK_S):
+        if passes.due() >= BUSY:
+            passes.run()
+
+
+if __name__ == "__main__":
+    keep(Path(sys.argv[1]))
