@@ -12,7 +12,9 @@ import pytest
 
 from bus.errors import LogMissing, StoreRefused, StoreUnavailable, Superseded, UnfitStore
 from bus.log import rows as codec
+from bus.log.bus import LogBus
 from bus.log.object_store import ObjectStore
+from bus.log.store import Pace
 from bus.log.table import DeltaLog
 from config.settings import Settings
 from jobs.bootstrap import System
@@ -119,6 +121,43 @@ def test_a_store_that_ignores_the_condition_is_refused_and_stays_empty(place: st
     with pytest.raises(UnfitStore, match="two writers could both believe to have won"):
         DeltaLog(store, AGENT_MESSAGES).create()
     assert store.list() == []
+
+
+def test_what_a_commit_costs_in_requests(place: str) -> None:
+    """Each takes milliseconds and is paid for: a lone writer asks for nothing it knows."""
+    asked: list[str] = []
+
+    class Counting(ObjectStore):
+        def get(self, path: str) -> bytes | None:
+            asked.append(f"get {path}")
+            return super().get(path)
+
+        def exists(self, path: str) -> bool:
+            asked.append(f"head {path}")
+            return super().exists(path)
+
+        def _put(self, path: str, data: bytes) -> None:
+            asked.append(f"put {path}")
+            super()._put(path, data)
+
+        def _create(self, path: str, data: bytes) -> None:
+            asked.append(f"create {path}")
+            super()._create(path, data)
+
+        def _listed(self, prefix: str | None, offset: str | None) -> list[Any]:
+            asked.append(f"list {prefix}")
+            return super()._listed(prefix, offset)
+
+    DeltaLog(place, AGENT_MESSAGES).create()
+    # The tail looks once at the start and once after each commit, by HEAD alone, for there is never anything to get.
+    bus = LogBus(DeltaLog(Counting(place, Pace(3600, 3600)), AGENT_MESSAGES))
+    result(bus.submit([message(Ping(n=0))]))
+    for n in range(1, 4):
+        asked.clear()
+        assert result(bus.submit([message(Ping(n=n))])) == n + 1
+        own = [one.split("/")[0].split("=")[0] for one in asked if not one.startswith("head")]
+        assert own == ["put date", "create _delta_log", "get _delta_log"], asked
+    bus.close()
 
 
 # --- several writers, and their deaths ---------------------------------------------------------------------------------
