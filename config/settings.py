@@ -47,6 +47,8 @@ class Settings(BaseSettings):
     #: Seconds until the conversations of an instance that does not answer any more are taken over.
     lease_s: float = Field(default=10.0, ge=0.1, le=3600)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    #: Address of an OpenTelemetry collector (OTLP over HTTP, such as http://localhost:4318); no spans without one.
+    otlp_endpoint: str | None = Field(default=None, pattern=r"^https?://")
     #: Open messages of one agent from which on its producers are asked to slow down.
     flow_high: int = Field(default=5_000, ge=1)
     #: Seconds a person has to decide, and a grant is good for.

@@ -34,6 +34,7 @@ from config.roles import Roles as ConfiguredRoles
 from config.roles import UnknownUser as UnknownToConfig
 from config.settings import Settings
 from jobs.agents import UPKEEP, Agent
+from jobs.telemetry import Spans
 from schemas.envelope import Message
 from schemas.tables import (
     AGENT_MESSAGES,
@@ -133,7 +134,7 @@ class System:
 
     @property
     def middlewares(self) -> list[Middleware]:
-        """Around every handler, outermost first."""
+        """Around every handler, outermost first; what makes spans stands before them."""
         return [Retry(self.clock), time_limit]
 
     def host(self, agents: Sequence[Agent], engine: str) -> Host:
@@ -142,6 +143,7 @@ class System:
         workers = [agent.build(self) for agent in agents]
         bus = self.bus(agents, workers)
         feed = self.feed(bus, engine)
+        spans = Spans(self.settings, agents[0].host)
         position = Registered(
             self.consumers(bus.table),
             f"{agents[0].host}-{uuid.uuid4().hex[:8]}",
@@ -153,9 +155,10 @@ class System:
             feed,
             self.trust(bus.table_id),
             self.clock,
-            self.middlewares,
+            [*spans.middlewares, *self.middlewares],
             engine=engine,
             companions=[
+                spans,
                 position,
                 FlowGauge(bus, bus.table.store, [agent.name for agent in agents], self.settings.flow_high),
                 *([self.projector(bus)] if agents[0].host == PROJECTING_HOST else []),
