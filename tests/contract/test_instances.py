@@ -142,13 +142,16 @@ async def test_two_instances_share_the_conversations_and_nothing_is_handled_twic
 
 
 async def test_instances_join_and_leave_in_the_middle_of_a_backlog(world: Any) -> None:
-    workers = [Sharer(pause=0.001) for _ in range(4)]
+    go = asyncio.Event()
+    workers = [Sharer(dict.fromkeys(range(100, 300), go), pause=0.001) for _ in range(4)]
     hosts = [await world.host(workers[0])]
     sent = backlog()
     await send(world, sent)
     await eventually(lambda: len(workers[0].ended) > 20, world.patience)
     hosts.append(await world.host(workers[1]))
     hosts.append(await world.host(workers[2]))
+    await eventually(lambda: all(is_joined(host) for host in hosts), world.patience)
+    go.set()
     await eventually(lambda: workers[1].ended and workers[2].ended, world.patience)
     await world.stop(hosts[0])
     handled = len(workers[0].ended)
