@@ -15,10 +15,12 @@ from types import TracebackType
 
 from jobs.bench.contestant import Contestant, Sender
 from jobs.bench.cost import cpu_seconds
-from jobs.bench.work import Reports
+from jobs.bench.work import NoWord, Reports
 
 #: Seconds a worker gets to leave.
 PATIENCE_S = 15.0
+#: Seconds that a message sent to a worker that may still be starting is waited for.
+LOOK_S = 3.0
 
 
 class NoReceipts(RuntimeError):
@@ -66,7 +68,7 @@ class Lane:
         try:
             sender = self._processes.submit(os.getpid).result()
             self._pids = [sender, *(worker.pid for worker in self._workers), *self._contestant.servers()]
-            self._hop(self._contestant.patience_s)
+            self._first(started + self._contestant.patience_s)
             self.ready_s = time.monotonic() - started
             for _ in range(5):
                 self._hop()
@@ -91,6 +93,16 @@ class Lane:
                 os.killpg(worker.pid, signal.SIGKILL)
                 worker.wait()
         self._reports.__exit__(kind, error, trace)
+
+    def _first(self, deadline: float) -> None:
+        """Until a message is handled. Whoever looks only for what is new may have missed those sent before it looked."""
+        while True:
+            try:
+                self._hop(LOOK_S)
+                return
+            except NoWord:
+                if time.monotonic() > deadline:
+                    raise
 
     def hops(self, count: int) -> list[float]:
         """Milliseconds from just before a message is sent until its handler begins, one at a time on an idle system."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from config.settings import Settings
@@ -30,19 +31,23 @@ def run(
     quick: bool = False,
     spark: bool = True,
     history: Path | None = None,
+    rounds: int | None = None,
 ) -> Measurements:
     """In a home of its own, which is gone afterwards.
 
-    Of the part `bus`: `quick`, `spark`, and `history`, a home with a long log to measure instead of everything else.
+    Of the part `bus`: `quick`, `spark`, `rounds`, and `history`, a home with a long log to measure instead of all else.
     """
+    effort = bus.QUICK if quick else bus.FULL
+    if rounds is not None:
+        effort = replace(effort, rounds=rounds)
     out = Measurements()
     with tempfile.TemporaryDirectory(prefix="tailrace-bench-") as folder:
         scratch = Path(folder)
         scratch.chmod(0o711)  # PostgreSQL does not run as root: its account passes through here
         if "bus" in parts and history is not None:
-            long.measure(history, scratch, say, out, rounds=2 if quick else 5, spark=spark)
+            long.measure(history, scratch, say, out, rounds=effort.rounds, spark=spark)
         elif "bus" in parts:
-            bus.measure(scratch, say, out, bus.QUICK if quick else bus.FULL, spark)
+            bus.measure(scratch, say, out, effort, spark)
         if "append" in parts:
             appends.measure(scratch, say, out)
         if "hop" in parts:

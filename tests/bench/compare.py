@@ -31,6 +31,7 @@ MODULES = ("procrastinate", "psycopg", "dramatiq", "redis", "matplotlib")
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     asked.add_argument("--quick", action="store_true", help="fewer rounds, for a first look")
+    asked.add_argument("--rounds", type=int, help="rounds, instead of 5")
     asked.add_argument("--no-spark", action="store_true", help="without Spark, which takes minutes")
     asked.add_argument("--no-install", action="store_true", help="install nothing; leave out what is missing")
     asked.add_argument(
@@ -48,7 +49,7 @@ def main() -> None:
 
     logging.configure("WARNING")
     started = time.time()
-    found = run(["bus"], say, quick=words.quick, spark=not words.no_spark, history=words.history)
+    found = run(["bus"], say, words.quick, spark=not words.no_spark, history=words.history, rounds=words.rounds)
     document = {"machine": machine(), "seconds": round(time.time() - started), "measurements": found.document()}
     name = "bus.json" if words.history is None else "history.json"
     words.out.mkdir(parents=True, exist_ok=True)

@@ -112,7 +112,7 @@ def work(messages: str, receipts: str, checkpoint: str, pipe: str) -> None:
     )
     query = (
         spark.readStream.format("delta")
-        .option("startingVersion", str(version + 1))
+        .option("startingVersion", str(version))
         .load(messages)
         .writeStream.foreachBatch(handle)
         .option("checkpointLocation", checkpoint)
