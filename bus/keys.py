@@ -23,8 +23,10 @@ PREFIX = "ed25519:"
 TREE = "ed25519-tree:"
 #: What the signature of bytes that are no row covers, before them.
 _STATEMENT = b"tailrace.statement\x00"
-#: What the signature of a tree covers, before the root.
+#: What the signature of a tree covers, before the number of its rows and the root.
 _ROOT = b"tailrace.tree\x00"
+#: Rows of a tree at most.
+_ROWS = 1 << 32
 #: Nodes of trees whose check is remembered.
 _NODES_KEPT = 200_000
 
@@ -45,7 +47,7 @@ class Keyring:
 
     def __init__(self, keys: Sequence[TrustedKey]) -> None:
         self.keys = {key.key_id: key for key in keys}
-        self._nodes: dict[bytes, tuple[str, str, int, int, str]] = {}
+        self._nodes: dict[bytes, tuple[str, str, int, int, int, str]] = {}
         self._public = {k.key_id: Ed25519PublicKey.from_public_bytes(base64.b64decode(k.public)) for k in keys}
 
     @classmethod
@@ -120,14 +122,16 @@ class Keyring:
         place, size = int(place_text), int(size_text)
         if f"{place}:{size}" != f"{place_text}:{size_text}":
             raise ValueError("numbers in a second spelling")
-        climbed: list[tuple[bytes, tuple[str, str, int, int, str]]] = []
+        if size > _ROWS:
+            raise ValueError("more rows than a commit can have")
+        climbed: list[tuple[bytes, tuple[str, str, int, int, int, str]]] = []
         for node, at, of, rest in tree.climb(data, place, size, path):
-            way = (key_id, signature, at, of, rest)
+            way = (key_id, signature, size, at, of, rest)
             if self._nodes.get(node) == way:
                 break
             climbed.append((node, way))
         else:
-            self._public[key_id].verify(_bytes(signature), _ROOT + climbed[-1][0])
+            self._public[key_id].verify(_bytes(signature), _rooted(size, climbed[-1][0]))
         if len(self._nodes) > _NODES_KEPT:
             self._nodes.clear()
         self._nodes.update(climbed)
@@ -188,10 +192,10 @@ class Signer:
         _, private = self._key(sender)
         if len(data) == 1:
             return [PREFIX + _text(private.sign(data[0]))]
-        levels = tree.grow(data)
-        signature = _text(private.sign(_ROOT + levels[-1][0]))
+        grown = tree.Tree(data)
+        signature = _text(private.sign(_rooted(len(data), grown.root)))
         end = f":{len(data)}:{signature}:"
-        return [f"{TREE}{place}{end}{path}" for place, path in enumerate(tree.paths(levels))]
+        return [f"{TREE}{place}{end}{path}" for place, path in enumerate(grown.paths())]
 
 
 class KeyWitness:
@@ -213,6 +217,10 @@ class KeyWitness:
     def holds(self, data: bytes, signature: str) -> bool:
         key_id, _, signed = signature.rpartition(":")
         return self._keyring.vouches(key_id, self._subject, self._place + data, signed)
+
+
+def _rooted(size: int, root: bytes) -> bytes:
+    return _ROOT + size.to_bytes(8, "big") + root
 
 
 def _text(data: bytes) -> str:

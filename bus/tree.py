@@ -1,63 +1,94 @@
-"""A Merkle tree over the rows that one key signs in one commit: one signature for all, and a short path for each."""
+"""A Merkle tree over the rows that one key signs in one commit: one signature for all, and a short path for each.
+
+Leaves stand in groups of eight; over the groups the tree is binary, and the last node of an odd level goes up as it is.
+A row's path is its whole group, which eight rows share as one text, then the siblings from the group up to the root.
+"""
 
 from __future__ import annotations
 
-import hashlib
 from base64 import b64decode
 from binascii import b2a_base64
 from collections.abc import Iterator, Sequence
+from hashlib import blake2b
 
+GROUP = 8
 _HASH = 32
 _TEXT = 44  # base64 of a hash
-_LEAF, _NODE = b"\x00", b"\x01"  # a leaf can never be taken for a node
+# A leaf can never be taken for a group, nor a group for a node.
+_LEAF, _GROUP, _NODE = b"tailrace.leaf", b"tailrace.group", b"tailrace.node"
 
 
-def leaf(data: bytes) -> bytes:
-    return hashlib.sha256(_LEAF + data).digest()
+def _leaf(row: bytes) -> bytes:
+    return blake2b(row, digest_size=_HASH, person=_LEAF).digest()
 
 
-def _node(left: bytes, right: bytes) -> bytes:
-    return hashlib.sha256(_NODE + left + right).digest()
+def _group(leaves: bytes) -> bytes:
+    return blake2b(leaves, digest_size=_HASH, person=_GROUP).digest()
 
 
-def grow(rows: Sequence[bytes]) -> list[list[bytes]]:
-    """Levels from the rows' leaves up to the root; the last of an odd level goes up as it is."""
-    sha256 = hashlib.sha256
-    levels = [[sha256(_LEAF + row).digest() for row in rows]]
-    while len(level := levels[-1]) > 1:
-        above = [sha256(_NODE + level[i] + level[i + 1]).digest() for i in range(0, len(level) - 1, 2)]
-        levels.append(above + level[len(level) & ~1 :])
-    return levels
+def _node(children: bytes) -> bytes:
+    return blake2b(children, digest_size=_HASH, person=_NODE).digest()
 
 
-def paths(levels: Sequence[Sequence[bytes]]) -> list[str]:
-    """For each leaf its siblings from the bottom up as text: each encoded once, however many rows it stands in."""
-    found = [""]
-    for level in reversed(levels[:-1]):
-        texts = [b2a_base64(node, newline=False).decode() for node in level]
-        last = len(level) - 1
-        # What is above is the same for both children of a node; each adds its sibling below.
-        found = [found[p >> 1] if p ^ 1 > last else texts[p ^ 1] + found[p >> 1] for p in range(len(level))]
-    return found
+class Tree:
+    """The tree over the signed bytes of some rows, at least one."""
+
+    def __init__(self, rows: Sequence[bytes]) -> None:
+        leaves = [blake2b(row, digest_size=_HASH, person=_LEAF).digest() for row in rows]
+        self._size = len(leaves)
+        self._groups = [b"".join(leaves[place : place + GROUP]) for place in range(0, len(leaves), GROUP)]
+        self._levels = [[_group(group) for group in self._groups]]
+        while len(level := self._levels[-1]) > 1:
+            above = [_node(level[place] + level[place + 1]) for place in range(0, len(level) - 1, 2)]
+            self._levels.append(above + level[len(level) & ~1 :])
+
+    @property
+    def root(self) -> bytes:
+        return self._levels[-1][0]
+
+    def paths(self) -> list[str]:
+        """For each row its path, as text: every part encoded once, however many rows it stands in."""
+        found = [""]
+        for level in reversed(self._levels[:-1]):
+            texts = [_encoded(node) for node in level]
+            last = len(level) - 1
+            # What is above is the same for both children of a node; each adds its sibling below.
+            found = [found[p >> 1] if p ^ 1 > last else texts[p ^ 1] + found[p >> 1] for p in range(len(level))]
+        whole = [_encoded(group) + above for group, above in zip(self._groups, found, strict=True)]
+        return [whole[place // GROUP] for place in range(self._size)]
 
 
-def climb(data: bytes, place: int, size: int, path: str) -> Iterator[tuple[bytes, int, int, str]]:
-    """Nodes from a row up to the root, each with its place, its level's size and the rest of the path.
+def climb(row: bytes, place: int, size: int, path: str) -> Iterator[tuple[bytes, int, int, str]]:
+    """Nodes from a row's group up to the root, each with its place, its level's size and the rest of the path.
 
-    Raises ValueError when the path does not fit.
+    Raises ValueError when the path does not fit, or when the row is not where it says.
     """
     if not 0 <= place < size:
         raise ValueError("a place outside the tree")
-    node = leaf(data)
+    place, at = divmod(place, GROUP)
+    length = min(GROUP, size - place * GROUP) * _HASH
+    text_length = (length + 2) // 3 * 4
+    group, path = _decoded(path[:text_length], length), path[text_length:]
+    if group[at * _HASH : (at + 1) * _HASH] != _leaf(row):
+        raise ValueError("another row")
+    node, size = _group(group), (size + GROUP - 1) // GROUP
     yield node, place, size, path
     while size > 1:
         if place ^ 1 < size:
-            text, path = path[:_TEXT], path[_TEXT:]
-            sibling = b64decode(text, validate=True)
-            if len(sibling) != _HASH or b2a_base64(sibling, newline=False).decode() != text:
-                raise ValueError("a path too short, or in a second spelling")
-            node = _node(sibling, node) if place & 1 else _node(node, sibling)
+            sibling, path = _decoded(path[:_TEXT], _HASH), path[_TEXT:]
+            node = _node(sibling + node) if place & 1 else _node(node + sibling)
         place, size = place >> 1, (size + 1) >> 1
-        if size == 1 and path:
-            raise ValueError("a path too long")
         yield node, place, size, path
+    if path:
+        raise ValueError("a path too long")
+
+
+def _encoded(data: bytes) -> str:
+    return b2a_base64(data, newline=False).decode()
+
+
+def _decoded(text: str, length: int) -> bytes:
+    data = b64decode(text, validate=True)
+    if len(data) != length or _encoded(data) != text:
+        raise ValueError("a path too short, or in a second spelling")
+    return data

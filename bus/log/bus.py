@@ -33,6 +33,11 @@ COMMIT_LIMIT = 5_000
 #: Seconds a commit waits for each submission that shared the last one, and at most.
 LINGER_EACH = 0.0001
 LONGEST_LINGER = 0.01
+#: Seconds since another committed within which a writer is not alone, and how long it then steps back before its turn.
+RIVALRY = 0.05
+COURTESY = 0.001
+#: Seconds until a writer that lost a version tries again, at most.
+BACKOFF = 0.005
 #: Seconds until the tail looks again after the disk said no.
 RETRY_AFTER = 0.5
 
@@ -73,16 +78,24 @@ class LogBus:
     ) -> None:
         self.table = table
         self.table_id = table.check()
-        self._follower = Follower(table, state=state, snapshots=snapshots, follow_only=follow_only, accept=accept)
+        self._listeners: list[Listener] = []
+        self._follower = Follower(
+            table,
+            state=state,
+            snapshots=snapshots,
+            follow_only=follow_only,
+            accept=accept,
+            is_heard=lambda: bool(self._listeners),
+        )
         self.state = self._follower.state
         self._seal = seal or NoSeal()
         self._linger = linger_ms / 1000
         self._lock = threading.RLock()
-        self._listeners: list[Listener] = []
         self._submissions: queue.SimpleQueue[_Submission | _Bulk | None] = queue.SimpleQueue()
         self._gate = threading.Lock()
         self._closed = False
         self._unrivalled = False
+        self._rivals_seen = float("-inf")
         self._stopping = threading.Event()
         self.on_failure: Callable[[BaseException], None] = lambda _: None
         self._waiter = Waiter(table.store)
@@ -221,7 +234,7 @@ class LogBus:
     def _commit_bulk(self, bulk: _Bulk) -> None:
         try:
             while True:
-                with self._lock:
+                with self._lock, self.table.store.turn():
                     self.catch_up()
                     version = self._follower.head + 1
                     rows = bulk.columns.table(version, bulk.key_id, bulk.signatures)
@@ -230,19 +243,21 @@ class LogBus:
                         folded = [] if self.state.partial else codec.from_arrow(codec.dated(rows), version)
                         self._follower.fold(version, folded, partial(self._told, own=True))
                         break
-                time.sleep(random.uniform(0, 0.005))
+                time.sleep(random.uniform(0, BACKOFF))
             bulk.done.set_result(version)
         except Exception as error:
             bulk.done.set_exception(error)
 
     def _commit(self, pending: list[_Submission]) -> None:
         try:
-            backoff = 0.0005
             while pending:
-                with self._lock:
+                if time.monotonic() - self._rivals_seen < RIVALRY:
+                    time.sleep(random.uniform(0.5, 1.5) * COURTESY)  # whoever has just won lets others win
+                with self._lock, self.table.store.turn():
                     # Where looking costs a request, whoever won last time tries at once: losing tells as much as looking.
-                    if not self._unrivalled:
-                        self.catch_up()
+                    known = self._follower.head
+                    if not self._unrivalled and self.catch_up() > known:
+                        self._rivals_seen = time.monotonic()
                     pending = self._still_wanted(pending)
                     if not pending:
                         return
@@ -254,8 +269,7 @@ class LogBus:
                         return
                 self._unrivalled = False
                 # Lost the version. Jitter, so that rivals do not stay in step; the lock is free meanwhile.
-                time.sleep(random.uniform(0, backoff))
-                backoff = min(backoff * 2, 0.05)
+                time.sleep(random.uniform(0, BACKOFF))
         except Exception as error:
             waiting = [one for one in pending if not one.done.done()]
             if len(waiting) > 1 and not isinstance(error, (OSError, LogError)):

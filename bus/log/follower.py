@@ -37,7 +37,8 @@ class Follower:
     """A state and its place in the log. Not safe for several threads: whoever owns it has a lock.
 
     `accept`: whether a row's signature holds; a binding row that nobody signed must not decide anything.
-    `follow_only`: starts at the head without the past, for clients that need no open set.
+    `follow_only`: starts at the head without the past, for clients that need no open set; while nobody listens
+    (`is_heard`), it does not look at rows at all.
     """
 
     def __init__(
@@ -48,9 +49,11 @@ class Follower:
         snapshots: Snapshots | None = None,
         follow_only: bool = False,
         accept: Accept = accept_all,
+        is_heard: Callable[[], bool] = lambda: True,
     ) -> None:
         self.table = table
         self._accept = accept
+        self._is_heard = is_heard
         self.state = state or State(partial=follow_only)
         if follow_only:
             self.head = table.head()
@@ -70,6 +73,9 @@ class Follower:
         if self.is_overtaken() or self.table.exists(self.head + STEPS):
             self._leap(told)
         while (entry := self.table.entry(self.head + 1)) is not None:
+            if self.state.partial and not self._is_heard():
+                self.head = self.state.version = entry.version  # a producer does not read what others commit
+                continue
             rows = codec.of_entry(self.table, entry)
             self.fold(entry.version, self._deciding(rows), told)
         return self.head

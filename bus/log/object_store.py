@@ -67,14 +67,24 @@ class ObjectStore:
     watched = None
     lists_at_once = True
 
-    def __init__(self, url: str, pace: Pace = REMOTE_PACE, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        url: str,
+        pace: Pace = REMOTE_PACE,
+        sleep: Callable[[float], None] = time.sleep,
+        objects: Any = None,
+    ) -> None:
+        """`objects`: any store of obstore instead of the one that the URL names."""
         self.uri = check_url(url)
         self.pace = pace
         self._variables = SCHEMES[urlsplit(url).scheme]
         self._sleep = sleep
-        with self._explained(""):
+        if objects is None:
             # Options of our own switch off the client's look at this variable, which deltalake still takes.
-            self._objects = _connect(self.uri, os.environ.get(f"{self._variables}_ALLOW_HTTP", "").lower() == "true")
+            allow_http = os.environ.get(f"{self._variables}_ALLOW_HTTP", "").lower() == "true"
+            with self._explained(""):
+                objects = _connect(self.uri, allow_http)
+        self._objects = objects
 
     def check(self) -> None:
         """Put one name twice: the second must be refused, whatever the documentation of the place says."""

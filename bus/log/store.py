@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import random
+import time
 import uuid
-from collections.abc import Sequence
-from contextlib import suppress
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -35,6 +39,8 @@ class Pace:
             raise ValueError(f"a pace goes from short to long, not from {self.busy} s to {self.idle} s")
 
 
+#: Seconds a writer waits for its turn at most.
+PATIENCE = 0.05
 #: What link(2) says where there are no hard links.
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 
@@ -77,6 +83,10 @@ class Store(Protocol):
         """For the few names whose content changes: readers see the old file or the new one, whole."""
         ...
 
+    def turn(self) -> AbstractContextManager[None]:
+        """Where writers can line up, waits a little for one's turn to commit. A courtesy: nothing is promised by it."""
+        ...
+
     def get(self, path: str) -> bytes | None: ...
 
     def exists(self, path: str) -> bool: ...
@@ -112,6 +122,7 @@ class LocalStore:
         # Hidden from every Delta reader (leading underscore), on the same file system, so that link(2) works.
         self._scratch = f"{root}/_tailrace/tmp"
         self._known_folders: set[str] = set()
+        self._turnstile: int | None = None
 
     def check(self) -> None:
         """Nothing to try: where link(2) is missing, the first entry cannot be written at all."""
@@ -155,6 +166,28 @@ class LocalStore:
             os.unlink(scratch)
             raise
         self._sync_folder(folder)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """A lock of the kernel's, gone with its holder. Without it rivals encode and write what then loses, and one that
+        lost loses again; a holder who was stopped is waited for no longer than `PATIENCE`."""
+        if self._turnstile is None:
+            self._make_folder(self._scratch)
+            self._turnstile = os.open(f"{self.uri}/_tailrace/turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            weakref.finalize(self, os.close, self._turnstile)
+        deadline = time.monotonic() + PATIENCE
+        ours = False
+        while not ours and time.monotonic() < deadline:
+            try:
+                fcntl.flock(self._turnstile, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                ours = True
+            except BlockingIOError:
+                time.sleep(random.uniform(0.0001, 0.0005))
+        try:
+            yield
+        finally:
+            if ours:
+                fcntl.flock(self._turnstile, fcntl.LOCK_UN)
 
     def get(self, path: str) -> bytes | None:
         # Paths as text, here and where it writes: pathlib costs more than the system call.
