@@ -172,8 +172,9 @@ class LocalStore:
         """A lock of the kernel's, gone with its holder. Without it rivals encode and write what then loses, and one that
         lost loses again; a holder who was stopped is waited for no longer than `PATIENCE`."""
         if self._turnstile is None:
-            self._make_folder(self._scratch)
-            self._turnstile = os.open(f"{self.uri}/_tailrace/turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._make_folder(f"{self.uri}/_delta_log")
+            # The folder itself: no file for it, and nothing that is open for writing.
+            self._turnstile = os.open(f"{self.uri}/_delta_log", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             weakref.finalize(self, os.close, self._turnstile)
         deadline = time.monotonic() + PATIENCE
         ours = False
@@ -183,6 +184,8 @@ class LocalStore:
                 ours = True
             except BlockingIOError:
                 time.sleep(random.uniform(0.0001, 0.0005))
+            except OSError:  # a file system without such locks
+                break
         try:
             yield
         finally:
