@@ -55,7 +55,7 @@ class Lane:
         self._reports = Reports(scratch / f"reports-{first}")
         self._next = first
         self._workers: list[subprocess.Popen[bytes]] = []
-        self._pids: list[int] = []
+        self.pids: list[int] = []
         #: Seconds from starting the workers until the first message was handled.
         self.ready_s = 0.0
 
@@ -67,7 +67,7 @@ class Lane:
         )
         try:
             sender = self._processes.submit(os.getpid).result()
-            self._pids = [sender, *(worker.pid for worker in self._workers), *self._contestant.servers()]
+            self.pids = [sender, *(worker.pid for worker in self._workers), *self._contestant.servers()]
             self._first(started + self._contestant.patience_s)
             self.ready_s = time.monotonic() - started
             for _ in range(5):
@@ -121,12 +121,12 @@ class Lane:
         numbers = range(self._next, self._next + count)
         self._next += count
         self._contestant.mark()
-        cpu = cpu_seconds(self._pids)
+        cpu = cpu_seconds(self.pids)
         sending = self._processes.submit(_many, numbers)
         self._reports.all_begun(numbers, timeout)
         started = sending.result()
         finished = self._contestant.finished(count, timeout)
-        return Rate(count, finished - started, cpu_seconds(self._pids) - cpu)
+        return Rate(count, finished - started, cpu_seconds(self.pids) - cpu)
 
 
 # --- in the sender's process -------------------------------------------------------------------------------------------
