@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     upkeep_interval_s: float = Field(default=30.0, gt=0)
     #: Seconds a data file stays after it left a table, for readers that opened the table before.
     upkeep_keep_files_s: float = Field(default=900.0, ge=0)
+    #: Days after which messages, events and audit facts leave their tables, for the archive. Both are needed, or all stays.
+    retain_days: int | None = Field(default=None, ge=1)
+    archive: str | None = None
     #: Seconds of silence after which upkeep does not wait for a consumer of the log any more.
     consumer_lost_after_s: float = Field(default=600.0, gt=0)
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -18,11 +19,15 @@ import structlog
 from bus.errors import BusError
 from bus.home import Home
 from bus.log.compaction import Overtaken
+from bus.log.contents import load
+from bus.log.retention import Retained
+from bus.log.store import Location
 from bus.log.upkeep import Done, Upkeep
+from bus.projections.tables import PROJECTIONS
 from config.settings import Settings
 from jobs import logging
 from jobs.bootstrap import System
-from schemas.tables import TABLES
+from schemas.tables import AGENT_EVENTS, AGENT_MESSAGES, AUDIT_LOG, TABLES
 
 log = structlog.get_logger(__name__)
 
@@ -30,6 +35,10 @@ log = structlog.get_logger(__name__)
 LOOK_S = 0.5
 #: Seconds until a process looks again whether the upkeep is its turn.
 TURN_S = 5.0
+#: Seconds between two looks whether a day has grown old.
+RETAIN_S = 3600.0
+#: Tables that days leave. Approvals and executions stay: agents look up in them what is published.
+RETAINED = (AGENT_MESSAGES.name, AGENT_EVENTS.name, AUDIT_LOG.name)
 #: Entries after which a pass does not wait for its time.
 BUSY = 400
 
@@ -43,17 +52,24 @@ class Pass:
     """What one pass over all tables did, and which tables it could not do."""
 
     done: list[Done] = field(default_factory=list)
+    retained: list[Retained] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
     @property
     def worked(self) -> bool:
         """Whether anything was changed, or should have been."""
-        return bool(self.failed) or any(one.changed for one in self.done)
+        return bool(self.failed) or any(one.changed for one in self.done) or any(one.days for one in self.retained)
 
     def document(self) -> dict[str, Any]:
         tables = [asdict(one) for one in self.done]
-        return {"ok": not self.failed, "tables": tables, "failed": self.failed, "seconds": round(self.seconds, 3)}
+        return {
+            "ok": not self.failed,
+            "tables": tables,
+            "retained": [asdict(one) for one in self.retained],
+            "failed": self.failed,
+            "seconds": round(self.seconds, 3),
+        }
 
     def add(self, other: Pass) -> None:
         """Another pass of the same tables: counts add up, places are the newest."""
@@ -64,6 +80,7 @@ class Pass:
             else:
                 known.add(one)
             self.failed.pop(one.table, None)
+        self.retained += other.retained
         self.failed |= other.failed
         self.seconds += other.seconds
 
@@ -86,6 +103,26 @@ class Tables:
             self._one(name, done, force=True)
         done.seconds = time.monotonic() - began
         return done
+
+    def retain(self, days: int, archive: Location | None, done: Pass) -> None:
+        """Move days older than these to the archive; None discards them. After a pass, so that all is compacted."""
+        try:
+            upto = self._projected()
+        except (BusError, OSError) as error:
+            done.failed["projections"] = str(error)
+            return
+        for name in RETAINED:
+            try:
+                found = self._upkeep(name).retain(days, archive, upto if name == AGENT_MESSAGES.name else None)
+                done.retained.append(found)
+            except (BusError, OSError, Overtaken) as error:
+                log.warning("upkeep.cannot_retain", table=name, error=str(error))
+                done.failed[name] = f"nothing was removed: {error or type(error).__name__}"
+
+    def _projected(self) -> int:
+        """The version of agent_messages that every projection has come to."""
+        tables = [self._system.log(schema.name) for schema, _ in PROJECTIONS]
+        return min(load(table).txns.get(f"projector:{table.schema.name}", -1) for table in tables)
 
     def run_due(self) -> Pass:
         """Those tables only for which enough came, or for which it is time."""
@@ -117,14 +154,37 @@ class Tables:
         return self._upkeeps[name]
 
 
-def watch(system: System, stop: threading.Event, told: Callable[[Pass], None] = lambda _: None) -> None:
-    """Pass after pass until `stop`: as often as it is worth it, and at least every `upkeep_interval_s`."""
+def watch(
+    system: System,
+    stop: threading.Event,
+    told: Callable[[Pass], None] = lambda _: None,
+    retention: tuple[int, Location | None] | None = None,
+) -> None:
+    """Pass after pass until `stop`: as often as it is worth it, and at least every `upkeep_interval_s`.
+
+    `retention`: days that are kept, and the archive of the others, which is looked after once an hour.
+    """
     tables = Tables(system)
+    retained = float("-inf")
     while not stop.is_set():
         done = tables.run_due()
+        if retention is not None and time.monotonic() - retained > RETAIN_S:
+            retained = time.monotonic()
+            tables.retain(*retention, done)
         if done.done or done.failed:
             told(done)
         stop.wait(LOOK_S)
+
+
+def retention(settings: Settings) -> tuple[int, Location | None] | None:
+    """What the settings say. Without an archive nothing leaves: only a person discards, by a command."""
+    if settings.retain_days is None or settings.archive is None:
+        return None
+    return settings.retain_days, place(settings.archive)
+
+
+def place(archive: str) -> Location:
+    return archive if "://" in archive else Path(archive).absolute()
 
 
 @contextmanager
@@ -155,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     system = System(settings)
     while not stop.is_set():
         with suppress(UpkeepRunning), alone(system.home):
-            watch(system, stop, _log)
+            watch(system, stop, _log, retention(settings))
         stop.wait(TURN_S)
 
 

@@ -139,11 +139,22 @@ def merge(table: DeltaLog, sources: Sequence[Added], known: Known = lambda _: No
         everything = pa.concat_tables(list(_rows(table, ordered, known)))
         by = [("log_version", "ascending"), ("seq", "ascending")]
         data, measured = _write(table.schema, iter([everything.sort_by(by)]))
-    partition = ordered[0].partition
+    return _added(table, ordered, data, measured)
+
+
+def rewrite(table: DeltaLog, sources: Sequence[Added], rows: pa.Table) -> Added:
+    """Write one file with some of the rows of these sources, sorted; the log does not know it yet."""
+    by = [("log_version", "ascending"), ("seq", "ascending")]
+    data, measured = _write(table.schema, iter([rows.select(table.schema.file_schema.names).sort_by(by)]))
+    return _added(table, sources, data, measured)
+
+
+def _added(table: DeltaLog, sources: Sequence[Added], data: bytes, measured: _Measured) -> Added:
+    partition = sources[0].partition
     path = entries.data_path(partition, f"compacted-{uuid.uuid4().hex}.parquet")
     table.store.put(path, data)
-    spans = [one.span for one in ordered if one.span is not None]
-    span = (min(first for first, _ in spans), max(last for _, last in spans)) if len(spans) == len(ordered) else None
+    spans = [one.span for one in sources if one.span is not None]
+    span = (min(first for first, _ in spans), max(last for _, last in spans)) if len(spans) == len(sources) else None
     return Added(path, partition, len(data), measured.rows, measured.stats(), span=span)
 
 

@@ -23,7 +23,9 @@ from schemas.envelope import Message
 
 if TYPE_CHECKING:
     from bus.log.contents import Contents
+    from bus.log.retention import Retained
     from bus.log.snapshot import Snapshots
+    from bus.log.store import Location
     from bus.log.table import DeltaLog
 
 log = structlog.get_logger(__name__)
@@ -162,6 +164,14 @@ class Upkeep:
             raise
         done.version = found.version
         return done
+
+    def retain(self, days: int, archive: Location | None, upto: int | None = None) -> Retained:
+        """Move old days to the archive, None: to nowhere. `upto`: the version that every projection has come to."""
+        from bus.log import retention
+
+        self.run()
+        state = None if self._folding is None else self._folding.state
+        return retention.retain(self.table, days, archive, state=state, upto=upto)
 
     def _begun(self) -> Contents:
         """What is known; read anew when the log was cleaned away above it."""

@@ -8,6 +8,7 @@ from rich.text import Text
 from apps.cli.terminal import ago, counted
 from apps.cli.views.rows import plain_table
 from apps.cli.views.safe import safe
+from bus.log.retention import Retained
 from bus.log.upkeep import Done
 from jobs.upkeep import Pass
 
@@ -41,6 +42,7 @@ def pass_table(done: Pass) -> RenderableType:
     parts: list[RenderableType] = [table] if done.done else []
     parts += [Text(f"{safe(name)}: {safe(reason)}", style="bad") for name, reason in done.failed.items()]
     parts += [_held(one) for one in done.done if one.held_by]
+    parts += [_left(one) for one in done.retained if one.days]
     changed = sum(one.changed for one in done.done)
     said = f"{counted(changed, 'table')} of {len(done.done)} changed" if changed else "nothing to do"
     parts.append(Text(f"{said}, {ago(done.seconds)}", style="quiet"))
@@ -49,6 +51,15 @@ def pass_table(done: Pass) -> RenderableType:
 
 def _held(one: Done) -> Text:
     return Text(f"{safe(one.table)}: clean-up waits for {safe(one.held_by or '')}, which is behind", style="warn")
+
+
+def _left(one: Retained) -> Text:
+    days = one.days[0] if len(one.days) == 1 else f"{one.days[0]} to {one.days[-1]}"
+    where = safe(one.archive) if one.archive else "nowhere: they are gone"
+    said = Text(f"{safe(one.table)}: {counted(one.rows, 'row')} of {days} left for {where}")
+    if one.stayed:
+        said.append(f"; {one.stayed:,} stayed with conversations that go on", style="quiet")
+    return said
 
 
 def _count(number: int) -> str:
