@@ -10,7 +10,7 @@ import pytest
 
 import bus.log.bus as bus_module
 from bus.base import Arrival
-from bus.errors import Closed, ForeignLog, Superseded
+from bus.errors import Closed, ContentTooLarge, ForeignLog, Superseded
 from bus.fold import State
 from bus.log.bus import LogBus, read_conversation
 from bus.log.snapshot import Snapshots
@@ -434,3 +434,35 @@ def test_a_forgotten_conversation_that_goes_on_while_it_is_read_is_whole(
     assert [m.message_id for m in bus.conversation("old")] == ["old-root", "late"]
     other.close()
     bus.close()
+
+
+def test_committing_in_ones_own_thread_is_submitting_and_waiting(tmp_path: Path) -> None:
+    log = make_log(tmp_path)
+    bus, rival = LogBus(open_log(tmp_path)), LogBus(open_log(tmp_path))
+    start = threading.Barrier(5)
+
+    def write(number: int, its: LogBus) -> None:
+        start.wait()
+        for n in range(10):
+            its.commit([message(f"m{number}-{n}")])
+
+    threads = [threading.Thread(target=write, args=(n, rival if n == 3 else bus)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    start.wait()
+    futures = [bus.submit([message(f"s{n}")]) for n in range(10)]
+    for thread in threads:
+        thread.join()
+    assert all(done(future) > 0 for future in futures)
+    assert sorted(ids(log)) == sorted(
+        [f"m{number}-{n}" for number in range(4) for n in range(10)] + [f"s{n}" for n in range(10)]
+    )
+    assert [m.message_id for m in bus.state.open_for("A")] == ids(log)
+    with pytest.raises(Superseded):
+        bus.commit([receipt("never", "h")])
+    with pytest.raises(ContentTooLarge):
+        bus.commit([message("large", content="x" * (1 << 21))])
+    rival.close()
+    bus.close()
+    with pytest.raises(Closed):
+        bus.commit([message("late")])
