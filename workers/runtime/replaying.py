@@ -199,7 +199,7 @@ class Replayer:
         around = [attempt, time_limit]
         runner = Runner(self.worker, self.instance, bus, self._trust, clock, around, may_redrive=self._may_redrive)
         try:
-            await runner.run(recording.message)
+            bus.settle(await runner.handle(recording.message))
         except (Exception, SystemExit) as error:  # nothing that one message does ends the replay of the others
             bus.failed(f"{type(error).__name__}: {error}")
         return Replayed(bus.receipt, tuple(bus.outputs), self.instance, attempt.where, self._moment.skipped)
@@ -220,6 +220,11 @@ class RecordingBus:
         #: What the runner says of the handling; it settles every message it runs.
         self.receipt = Receipt(outcome="dead", reason="it ended without a word")
 
+    def settle(self, rows: Sequence[Message]) -> None:
+        """What would be the commit that ends the handling: the receipt and the outputs."""
+        self.receipt = Receipt.model_validate_json(next(r.content for r in rows if r.message_type == "receipt"))
+        self.outputs += [row for row in rows if row.message_type != "receipt"]
+
     def failed(self, reason: str) -> None:
         """The handling ended in a way that no runner survives."""
         self.receipt = Receipt(outcome="dead", reason=reason)
@@ -230,16 +235,12 @@ class RecordingBus:
         if taken is not None:
             done.set_exception(Superseded(taken))
             return done
-        self.outputs += [row for row in messages if row.message_type != "receipt"]
-        for row in messages:
-            if row.message_type == "receipt":
-                self.receipt = Receipt.model_validate_json(row.content)
+        self.outputs += messages
         done.set_result(self._recording.receipt.log_version)
         return done
 
     def _is_taken(self, row: Message) -> bool:
-        is_claim = row.message_type != "receipt" and decision_key(row) is not None
-        return is_claim and grant_of(row) in self.state.claims
+        return decision_key(row) is not None and grant_of(row) in self.state.claims
 
     def subscribe(self, listener: Listener) -> Any:
         return lambda: None

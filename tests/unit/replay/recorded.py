@@ -13,7 +13,7 @@ from bus.client import TailraceClient
 from bus.keys import create_keys
 from config import files
 from config.settings import Settings
-from jobs.agents import AGENTS
+from jobs.agents import AGENTS, UPKEEP
 from jobs.bootstrap import System
 from schemas.payloads import Ask, Decide
 from schemas.tables import KNOWLEDGE_CHUNKS, KNOWLEDGE_DOCUMENTS, TABLES
@@ -46,7 +46,7 @@ class RecordedSystem(System):
 
 def make_home(root: Path) -> RecordedSystem:
     system = RecordedSystem(Settings.load(home=str(root)))
-    holders: dict[str, list[str]] = {}
+    holders: dict[str, list[str]] = {"upkeep": [UPKEEP]}
     for agent in AGENTS:
         holders.setdefault(f"host-{agent.host}", []).append(agent.name)
     for user in ("ada", "ana", "eli"):

@@ -19,6 +19,7 @@ from jobs.replay.history import History
 from jobs.replay.report import ReplayReport
 from jobs.replay.request import CannotReplay, ReplayRequest
 from jobs.replay.run import replay
+from jobs.upkeep import Tables
 from schemas.envelope import Message
 from schemas.payloads import Receipt
 from schemas.tables import AGENT_MESSAGES
@@ -320,3 +321,15 @@ def test_spans_by_time(recorded: Recorded) -> None:
 async def test_what_makes_no_sense_is_said(recorded: Recorded, request_: ReplayRequest, words: str) -> None:
     with pytest.raises(CannotReplay, match=words):
         await replay(recorded.system, request_)
+
+
+async def test_a_compacted_log_is_the_same_history(recorded: Recorded) -> None:
+    system = recorded.system
+    loose = handled(recorded)
+    files_before = len(DeltaTable(str(system.home.table("agent_messages"))).file_uris())
+    done = Tables(system).run()
+    assert done.failed == {}
+    assert len(DeltaTable(str(system.home.table("agent_messages"))).file_uris()) < files_before
+    assert handled(recorded) == loose
+    report = await replay(system, ReplayRequest(agent="execution"))
+    assert report.verdicts == {"same": 2}
