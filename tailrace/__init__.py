@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from schemas.envelope import Message
     from schemas.payloads import Payload
     from tailrace.embedded import local
-    from workers.runtime.base import Context, Outgoing, Received, Worker, audit, event, reply, request
+    from workers.runtime.base import Context, Outgoing, Permanent, Received, Worker, audit, event, reply, request
 
 #: Of the client, which is all that `tailrace-client` brings.
 _CLIENT = {
@@ -27,6 +27,7 @@ _CLIENT = {
 _SERVER = {
     "Context": "workers.runtime.base",
     "Outgoing": "workers.runtime.base",
+    "Permanent": "workers.runtime.base",
     "Received": "workers.runtime.base",
     "Worker": "workers.runtime.base",
     "audit": "workers.runtime.base",
@@ -44,6 +45,7 @@ __all__ = [
     "Message",
     "Outgoing",
     "Payload",
+    "Permanent",
     "Received",
     "Subscription",
     "TailraceClient",

@@ -65,24 +65,30 @@ def original_of(message: Message, agent: str, conversation: Sequence[Message], e
     `conversation`: rows that are signed by whom they name, root first. Raises NotRedriven.
     """
     by_id = {row.message_id: row for row in conversation}
-    repeated = by_id.get(message.causation_id or "")
-    if repeated is None:
-        raise NotRedriven("redrive.unknown", f"this conversation holds no message {message.causation_id} to redrive")
-    if (
-        message.message_id != redriven_id(repeated, agent)
-        or (message.kind, message.content, message.message_type, message.attempt)
-        != (repeated.kind, repeated.content, repeated.message_type, repeated.attempt + 1)
-        or repeated.to_agent not in (agent, EVERYONE)
-    ):
-        raise NotRedriven("redrive.altered", f"it is not {repeated.message_id} once more")
-    outcome = given_up(repeated, agent, conversation)
-    if outcome is None:
-        raise NotRedriven("redrive.not_given_up", f"{agent} has not given {repeated.message_id} up")
-    original = repeated
-    while original.attempt > 1 and (before := by_id.get(original.causation_id or "")) is not None:
-        original = before
+    original, outcome = message, ""
+    while original is message or original.attempt > 1:  # every link: somebody without the right may have forged one
+        repeated = by_id.get(original.causation_id or "")
+        if repeated is None:
+            raise NotRedriven("redrive.unknown", f"this conversation holds no {original.causation_id} to redrive")
+        if not _repeats(original, repeated, agent):
+            raise NotRedriven("redrive.altered", f"{original.message_id} is not {repeated.message_id} once more")
+        outcome = given_up(repeated, agent, conversation) or ""
+        if not outcome:
+            raise NotRedriven("redrive.not_given_up", f"{agent} has not given {repeated.message_id} up")
+        original = repeated
     check_right(message.from_agent, original, outcome, conversation[0].principal, everybody_s)
     return original
+
+
+def _repeats(message: Message, repeated: Message, agent: str) -> bool:
+    """Whether it says nothing that the other did not, to the agent that gave the other up."""
+    return (
+        message.message_id == redriven_id(repeated, agent)
+        and (message.kind, message.content, message.message_type, message.schema_version)
+        == (repeated.kind, repeated.content, repeated.message_type, repeated.schema_version)
+        and message.attempt == repeated.attempt + 1
+        and repeated.to_agent in (agent, EVERYONE)
+    )
 
 
 def given_up(message: Message, agent: str, conversation: Sequence[Message]) -> str | None:

@@ -199,3 +199,27 @@ def test_lineage_goes_both_ways() -> None:
     assert (two.redriven_as, two.redriven_from, two.outcome) == (None, "m1", "expired")
     mended = [*rows[:3], receipt(second, 4, "handled")]
     assert [d.redriven_outcome for d in dead_among(mended)] == ["handled"]
+
+
+def test_a_redriven_message_reaches_its_agent_signed_and_is_tried_again(run: Run, live: System) -> None:
+    sent = run(
+        "send", "--to", "CodeAgent", "--kind", "Waltz", "--content", "{}", "--as", "eli", "--wait", "30", "--json"
+    )
+    assert sent.json["response"]["kind"] == "Failed"
+    message_id = sent.json["message_id"]
+    said = run("dead", "redrive", message_id, "--as", "ada", "--yes", "--json")
+    assert said.code == 0, said
+    assert "nobody runs" not in said.err
+    again = said.json["messages"][0]["redriven_as"]
+    for _ in range(100):
+        (found,) = [one for one in run("dead", "list", "--json").json if one["message_id"] == message_id]
+        if found["redriven_outcome"] != "waiting":
+            break
+    # It was taken for what it is, and the agent still does not know the dance.
+    assert found["redriven_outcome"] == "rejected"
+    second = run("dead", "show", again, "--json").json
+    assert second["reason"].startswith("message.unknown_kind")
+    assert (second["redriven_from"], second["attempt"], second["from"]) == (message_id, 2, "user:ada")
+    answers = [m for m in run("trace", sent.json["correlation_id"], "--json").json["messages"] if m["kind"] == "Failed"]
+    assert [(m["to"], m["causation_id"]) for m in answers] == [("user:eli", message_id)] * 2
+    assert run("audit", "verify").code == 0

@@ -320,3 +320,39 @@ async def test_what_was_handled_is_not_redriven() -> None:
     await stage.handle(redriven(done, "Doer", "eli", 7))
     assert stage.receipt["reason"].startswith("redrive.not_given_up")
     assert len(stage.worker.got) == 1
+
+
+async def test_a_forged_link_is_no_way_to_what_was_handled() -> None:
+    stage = Stage(answers)
+    done = ping(conversation="c")
+    await stage.handle(done)
+    forged = redriven(done, "Doer", "kim", 7)
+    await stage.handle(forged)
+    assert stage.receipt["outcome"] == "rejected"
+    await stage.handle(redriven(forged, "Doer", "ada", 8))  # the forged one was given up, what it repeats was not
+    assert stage.receipt["reason"].startswith("redrive.not_given_up")
+    assert len(stage.worker.got) == 1
+
+
+async def test_who_redrives_without_the_right_keeps_nobody_who_has_it_from_it() -> None:
+    stage = Stage(RuntimeError("broken"))
+    dead = await died(stage)
+    first = redriven(dead, "Doer", "kim", 7)
+    await stage.handle(first)
+    assert stage.receipt["reason"].startswith("redrive.right")
+    await stage.handle(redriven(first, "Doer", "eli", 8))
+    assert stage.receipt["outcome"] == "handled"
+    assert [m.message_id for m in stage.worker.got] == [dead.message_id]
+
+
+async def test_an_event_is_redriven_to_the_subscriber_that_gave_it_up() -> None:
+    stage = Stage(RuntimeError("broken"))
+    dead = message(Ping(n=1), to=EVERYONE, conversation="c")
+    stage.bus.state.subscribe("Doer", ["Ping"])
+    stage.bus.state.subscribe("Other", ["Ping"])
+    await stage.handle(dead)
+    stage.worker.does = lambda message, attempt: []
+    again = redriven(dead, "Doer", "eli", 7)
+    await stage.handle(again)
+    assert stage.receipt["outcome"] == "handled"
+    assert [agent for _, agent in stage.bus.state.open] == ["Other"]
