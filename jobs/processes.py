@@ -87,7 +87,9 @@ class Processes:
                 started.append(self._spawn(host, agents, engine, warm))
         for name, count in more.items():
             agent = find(name)
-            started += [self._spawn(agent.host, [agent], engine, warm, f"-{name}-{n}") for n in range(2, 2 + count)]
+            started += [
+                self._spawn(agent.host, [agent], engine, warm, f"-{agent.short}-{n}") for n in range(2, 2 + count)
+            ]
         self.children += started
         return started
 

@@ -23,8 +23,7 @@ def roster_table(members: Sequence[Member], kinds: bool = False) -> RenderableTy
     now = time.time()
     for one in members:
         handles = [Text(safe(", ".join(one.kinds)), style="quiet")] if kinds else []
-        seats = [seat for seat in one.instances if seat.state != "dead"] if one.pid or one.instances else []
-        if len(one.instances) < 2 and not (seats and one.state == "elsewhere"):
+        if len(one.instances) < 2 and one.state != "elsewhere":
             _line(table, one, now, handles)
             continue
         for place, seat in enumerate(one.instances):
@@ -38,11 +37,13 @@ def roster_table(members: Sequence[Member], kinds: bool = False) -> RenderableTy
 
 def _line(table: Table, one: Member, now: float, handles: list[Text]) -> None:
     """An agent with one instance, which needs no lease, or with none."""
+    seats = [seat for seat in one.instances if seat.state in ("ready", "starting")]
+    process = safe(seats[0].host) if seats else str(one.pid or "")
     table.add_row(
         who(one.agent),
         _state(one.state),
         one.engine or "",
-        str(one.pid or ""),
+        process,
         "",
         "",
         ago(now - one.since / 1e6) if one.since else "",
