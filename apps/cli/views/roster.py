@@ -18,9 +18,9 @@ from apps.cli.views.safe import safe
 HEADINGS = ("agent", "state", "engine", "process", "lease", "share", "up", "waiting", "oldest")
 
 
-def roster_table(members: Sequence[Member], kinds: bool = False) -> RenderableType:
+def roster_table(members: Sequence[Member], kinds: bool = False, now: float | None = None) -> RenderableType:
     table = plain_table(*HEADINGS, *(["handles"] if kinds else []), right=("share", "up", "waiting", "oldest"))
-    now = time.time()
+    now = time.time() if now is None else now
     for one in members:
         handles = [Text(safe(", ".join(one.kinds)), style="quiet")] if kinds else []
         if len(one.instances) < 2 and one.state != "elsewhere":
