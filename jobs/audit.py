@@ -12,6 +12,7 @@ from bus.errors import Untrusted
 from bus.fold import decision_key, valid_rows
 from bus.keys import Keyring
 from bus.log import rows as codec
+from bus.log.retention import everything
 from bus.log.table import DeltaLog
 from bus.projections.projector import payload_of
 from bus.projections.tables import PROJECTIONS
@@ -43,11 +44,13 @@ class AuditReport:
 
 
 def verify(system: System) -> AuditReport:
-    """Everything, from version 0 to now. Raises LogMissing, MissingKey, or Untrusted for the keyring itself."""
+    """Everything, from version 0 to now, days in the archive included.
+
+    Raises LogMissing, MissingKey, Untrusted for the keyring itself, or LogError when the archive is not where days went.
+    """
     source = system.log(AGENT_MESSAGES.name)
     table_id = source.check()
-    found, _ = source.scan()
-    messages = codec.from_arrow(found)
+    messages = codec.from_arrow(everything(source))
     report = AuditReport()
     keyring = Keyring.load(system.home.keys)
     _positions(messages, report)
@@ -231,7 +234,7 @@ def _projected(table: DeltaLog, app_id: str) -> tuple[Iterable[dict[str, Any]], 
 
     opened = table.open()
     version = opened.transaction_version(app_id)
-    found = opened.to_pyarrow_table(columns=table.schema.file_schema.names)
+    found = everything(table, opened).select(table.schema.file_schema.names)
     for index, name in enumerate(found.column_names):
         if pa.types.is_timestamp(found.schema.field(name).type):
             found = found.set_column(index, name, found.column(name).cast(pa.timestamp("us", "UTC")).cast(pa.int64()))

@@ -21,6 +21,8 @@ from bus.log import compaction, contents
 from bus.log.store import within
 
 if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
     from bus.fold import State
     from bus.log.entry import Added
     from bus.log.store import Location
@@ -172,9 +174,12 @@ def archives(table: DeltaLog) -> dict[str, str]:
     return found
 
 
-def everything(table: DeltaLog) -> pa.Table:
-    """All rows there ever were, those in the archives included; each once. Raises LogError when an archive is not there."""
-    rows, _ = table.scan()
+def everything(table: DeltaLog, opened: DeltaTable | None = None) -> pa.Table:
+    """All rows there ever were, those in the archives included; each once. `opened`: the table, if it is open already.
+
+    Raises LogError when an archive is not there.
+    """
+    rows = (opened or table.open()).to_pyarrow_table()
     for place in archives(table):
         if not place:
             continue

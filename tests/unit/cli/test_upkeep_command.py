@@ -1,0 +1,136 @@
+"""`tailrace upkeep` as a person types it, and what an auditor finds after days have left for the archive."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from bus.keys import create_keys
+from bus.log.retention import archives
+from jobs import upkeep as job
+from jobs.agents import UPKEEP, find
+from jobs.audit import verify
+from jobs.bootstrap import System
+from schemas.envelope import Message
+from schemas.payloads import Ask, Receipt
+from schemas.tables import AGENT_MESSAGES
+from tests.unit.cli.conftest import Run
+from workers.runtime.clock import SystemClock
+
+
+class Later(SystemClock):
+    """So many days from now."""
+
+    def __init__(self, days: int) -> None:
+        self._days = days
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + timedelta(days=self._days)
+
+
+@pytest.fixture
+def kept(home: System) -> System:
+    """A home with upkeep's own key."""
+    create_keys(home.home.keys, {"upkeep": [UPKEEP]}, 0)
+    return home
+
+
+def send(system: System, count: int) -> list[str]:
+    with system.client("ana") as client:
+        return [client.send("RAGAgent", Ask(question=f"{n}")) for n in range(count)]
+
+
+def test_a_pass_over_all_tables(run: Run, kept: System) -> None:
+    send(kept, 20)
+    said = run("upkeep", "--json")
+    assert said.code == 0, said.err
+    assert said.json["ok"] is True
+    done = {one["table"]: one for one in said.json["tables"]}
+    messages = done["agent_messages"]
+    assert (messages["compacted"], messages["into"], messages["state"]) == (20, 1, messages["checkpoint"])
+    assert done["audit_log"]["checkpoint"] is None
+    shown = run("upkeep")
+    assert (shown.code, "nothing to do" in shown.out) == (0, True)
+    assert "a log of 22, 0 since the checkpoint" in run("doctor").out
+
+
+def test_only_one_at_a_time(run: Run, kept: System) -> None:
+    with job.alone(kept.home):
+        said = run("upkeep")
+    assert said.code == 1
+    assert "upkeep runs already in this home, process" in said.err
+
+
+def test_a_home_without_upkeeps_key_says_what_is_missing(run: Run, home: System) -> None:
+    said = run("upkeep", "--json")
+    assert said.code == 1
+    assert list(said.json["failed"]) == ["agent_messages"]
+    assert UPKEEP in said.json["failed"]["agent_messages"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--archive", "somewhere"], "nothing says which are old"),
+        (["--discard"], "nothing says which are old"),
+        (["--retain-days", "3"], "nothing says where they go"),
+        (["--retain-days", "3", "--archive", "x", "--discard"], "throws away"),
+        (["--retain-days", "0", "--archive", "x"], "retain-days"),
+    ],
+)
+def test_nothing_leaves_by_mistake(run: Run, kept: System, words: list[str], said: str) -> None:
+    found = run("upkeep", *words)
+    assert (found.code, said in found.err) == (2, True), found.err
+
+
+def handled(system: System) -> None:
+    """A conversation that is over, and known to every projection."""
+    send(system, 1)
+    agent = find("rag")
+    bus = system.bus([agent], [])
+    try:
+        (request,) = bus.state.open_for(agent.name)
+        receipt = Message(
+            message_id="r1",
+            correlation_id=request.correlation_id,
+            causation_id=request.message_id,
+            from_agent=agent.name,
+            to_agent="*",
+            message_type="receipt",
+            kind=Receipt.kind(),
+            content=Receipt(outcome="handled").model_dump_json(),
+            timestamp=request.timestamp,
+            principal="ana",
+            handling_id="r1",
+        )
+        bus.submit([receipt]).result(10)
+        projector = system.projector(bus)
+        projector.start()
+        projector.stop()
+    finally:
+        bus.close()
+
+
+def test_an_auditor_reads_on_in_the_archive(kept: System, tmp_path: Path) -> None:
+    handled(kept)
+    before = verify(kept)
+    assert before.ok, before.problems
+    done = job.Pass()
+    job.Tables(System(kept.settings, Later(5))).retain(2, tmp_path / "archive", done)
+    assert done.failed == {}
+    assert [one.rows for one in done.retained if one.table == AGENT_MESSAGES.name] == [2]
+    messages = kept.log(AGENT_MESSAGES.name)
+    assert messages.scan()[0].num_rows == 0
+    assert list(archives(messages)) == [str(tmp_path / "archive" / "agent_messages")]
+    after = verify(kept)
+    assert after.ok, after.problems
+    assert after.checked == before.checked
+
+
+def test_what_no_projection_has_seen_does_not_leave(kept: System, tmp_path: Path) -> None:
+    send(kept, 1)
+    done = job.Pass()
+    job.Tables(System(kept.settings, Later(5))).retain(2, tmp_path / "archive", done)
+    assert (done.failed, [one.rows for one in done.retained]) == ({}, [0, 0, 0])
