@@ -34,8 +34,9 @@ log = structlog.get_logger(__name__)
 
 #: Characters of content one commit carries at most: they pass through the driver.
 BYTES_LIMIT = 32 << 20
-#: Seconds between two looks at the table; each is a Spark query.
+#: Seconds between two looks at the table, each of them work for the driver; up to IDLE times that when nothing comes.
 POLL_S = 0.2
+IDLE = 5
 #: Looks that may fail, one after the other, before the log counts as lost.
 PATIENCE = 10
 #: Seconds after a look that failed.
@@ -206,12 +207,13 @@ class SparkBus:
                 one.done.set_exception(Superseded(decision_key(lost) or ""))
 
     def _follow_loop(self) -> None:
-        failures = 0
+        failures, wait = 0, self._poll
         while not self._stopping.is_set():
             try:
-                self.catch_up()
+                known = self._head
+                wait = self._poll if self.catch_up() > known else min(wait * 1.5, self._poll * IDLE)
                 failures = 0
-                self._stopping.wait(self._poll)
+                self._stopping.wait(wait)
             except Exception as error:
                 failures += 1
                 if isinstance(error, LogError) or failures >= PATIENCE:
