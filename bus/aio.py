@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 from bus.base import Bus
 from bus.batches import Batch, Bulk
-from bus.compose import Item, system_micros
+from bus.compose import Envelope, Item, system_micros
 from bus.errors import Closed, TimedOut
 from bus.opening import Options, open_session
 from bus.past import Position
@@ -78,15 +78,17 @@ class AsyncTailraceClient:
         *,
         message_id: str | None = None,
         when_busy: WhenBusy | None = None,
-        **envelope: Any,
+        **envelope: Unpack[Envelope],
     ) -> Message:
         """Append one request; returns it as it stands in the log. `envelope` and errors as of TailraceClient.send."""
         batch = self._session.message(to, payload, message_id, message_id is not None, **envelope)
         return (await self._post(batch, when_busy))[0]
 
-    async def publish(self, payload: Payload, **envelope: Any) -> Message:
+    async def publish(
+        self, payload: Payload, *, message_id: str | None = None, **envelope: Unpack[Envelope]
+    ) -> Message:
         """Append an event, for whoever subscribes to its kind."""
-        return await self.send(EVERYONE, payload, **envelope)
+        return await self.send(EVERYONE, payload, message_id=message_id, **envelope)
 
     async def send_many(self, items: Iterable[Item], *, when_busy: WhenBusy | None = None) -> Sequence[Message]:
         """Append many requests, up to 5,000 in one commit; see TailraceClient.send_many."""
@@ -127,7 +129,7 @@ class AsyncTailraceClient:
         timeout: float = 60.0,  # noqa: ASYNC109  # the request stays in the log: the error says so
         message_id: str | None = None,
         when_busy: WhenBusy | None = None,
-        **envelope: Any,
+        **envelope: Unpack[Envelope],
     ) -> Message:
         """Send, and wait for the response. Raises TimedOut; the request stays in the log: `wait` takes it up again."""
         deadline = time.monotonic() + timeout

@@ -202,7 +202,7 @@ class SentRows(Sequence[Message]):
 
 
 def batch_of(desk: Desk, items: Sequence[Item]) -> Batch | Bulk:
-    """What `send_many` was given. Raises ValueError or ContentTooLarge before anything is sent."""
+    """What `send_many` was given. Raises NotAMessage or ContentTooLarge before anything is sent."""
     if (rows := rows_of(desk.bus, items)) is not None:
         return Bulk(desk, rows)
     own_ids = any(not isinstance(item, tuple) and item.get("message_id") for item in items)

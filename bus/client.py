@@ -6,15 +6,14 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar, Unpack
 
 from bus.arrivals import Arrivals, is_response
 from bus.base import Bus
 from bus.batches import Batch, Bulk
-from bus.compose import Item, system_micros
+from bus.compose import Envelope, Item, system_micros
 from bus.errors import TimedOut, Unexpected
 from bus.opening import Options, open_session
 from bus.past import Position
@@ -78,42 +77,27 @@ class TailraceClient:
         payload: Payload,
         *,
         message_id: str | None = None,
-        correlation_id: str | None = None,
-        causation_id: str | None = None,
-        priority: int = 5,
-        not_before: datetime | int | None = None,
-        expires_at: datetime | int | None = None,
-        traceparent: str | None = None,
         when_busy: WhenBusy | None = None,
+        **envelope: Unpack[Envelope],
     ) -> Message:
         """Append one request; returns it as it stands in the log, with its version.
 
         With a `message_id` of your own, sending again after an unknown outcome adds nothing and returns the original.
-        Raises Busy, ContentTooLarge, IdTaken, Closed, or OSError.
+        `envelope`: correlation_id, causation_id, priority, not_before, expires_at, traceparent. Raises Busy, NotAMessage,
+        ContentTooLarge, IdTaken, Closed, or OSError.
         """
-        batch = self._session.message(
-            to,
-            payload,
-            message_id,
-            message_id is not None,
-            correlation_id=correlation_id,
-            causation_id=causation_id,
-            priority=priority,
-            not_before=not_before,
-            expires_at=expires_at,
-            traceparent=traceparent,
-        )
+        batch = self._session.message(to, payload, message_id, message_id is not None, **envelope)
         return self._post(batch, when_busy)[0]
 
-    def publish(self, payload: Payload, **envelope: Any) -> Message:
-        """Append an event, for whoever subscribes to its kind; `envelope` as for `send`."""
-        return self.send(EVERYONE, payload, **envelope)
+    def publish(self, payload: Payload, *, message_id: str | None = None, **envelope: Unpack[Envelope]) -> Message:
+        """Append an event, for whoever subscribes to its kind; the rest as for `send`."""
+        return self.send(EVERYONE, payload, message_id=message_id, **envelope)
 
     def send_many(self, items: Iterable[Item], *, when_busy: WhenBusy | None = None) -> Sequence[Message]:
         """Append many requests: (agent, payload) pairs, or plain rows with the keys `to`, `kind`, `content`, ….
 
         Up to 5,000 (and 32 MiB) are one commit: all of them or none. More are several commits, in order. Rows that bring a
-        `message_id` can be sent again, as with `send`. Raises what `send` raises, and ValueError for a row that is none;
+        `message_id` can be sent again, as with `send`. Raises what `send` raises, and NotAMessage for a row that is none;
         a row that cannot be sent is found before anything is. Rows that all have the same keys, with `to`, `kind`, `content`
         and at most ids and `priority`, are written as columns under one signature a commit: that is the fast way.
         """
@@ -146,7 +130,7 @@ class TailraceClient:
         timeout: float = 60.0,
         message_id: str | None = None,
         when_busy: WhenBusy | None = None,
-        **envelope: Any,
+        **envelope: Unpack[Envelope],
     ) -> Message:
         """Send, and wait for the response. Raises TimedOut; the request stays in the log: `wait` takes it up again."""
         deadline = time.monotonic() + timeout

@@ -8,12 +8,26 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict
 
-from bus.errors import ContentTooLarge
+from pydantic import ValidationError
+
+from bus.errors import ContentTooLarge, NotAMessage
 from schemas.envelope import EVERYONE, MAX_CONTENT, USER, Message
 from schemas.payloads import Payload
 from schemas.trace import new_traceparent
+
+
+class Envelope(TypedDict, total=False):
+    """What a message may say besides whom it is for and what it holds. Moments have a time zone, or are UTC microseconds."""
+
+    correlation_id: str | None
+    causation_id: str | None
+    priority: int
+    not_before: datetime | int | None
+    expires_at: datetime | int | None
+    traceparent: str | None
+
 
 #: Keys of a plain row. `to` and `payload` are what they are in `send`; `kind` and `content` stand for a payload.
 ROW_KEYS = frozenset(
@@ -53,19 +67,20 @@ class Composer:
         return self._message(to, payload.kind(), payload.model_dump_json(), **envelope)
 
     def item(self, item: Item) -> Message:
-        """Raises ValueError for a row that is none, with what is missing or unknown."""
+        """Raises NotAMessage for a row that is none, with what is missing or unknown."""
         if isinstance(item, tuple):
             to, payload = item
             return self.message(to, payload)
         unknown = set(item) - ROW_KEYS
         if unknown or "to" not in item:
             wrong = f"unknown keys: {', '.join(sorted(unknown))}" if unknown else "`to` is missing"
-            raise ValueError(f"a row for send_many has {wrong}; there are {', '.join(sorted(ROW_KEYS))}")
+            raise NotAMessage(f"a row for send_many has {wrong}; there are {', '.join(sorted(ROW_KEYS))}")
         envelope = {key: value for key, value in item.items() if key not in ("to", "payload", "kind", "content")}
-        if isinstance(payload := item.get("payload"), Payload):
-            return self.message(item["to"], payload, **envelope)
+        given = item.get("payload")
+        if isinstance(given, Payload):
+            return self.message(item["to"], given, **envelope)
         if "kind" not in item or "content" not in item:
-            raise ValueError("a row for send_many needs a `payload`, or a `kind` and a `content`")
+            raise NotAMessage("a row for send_many needs a `payload`, or a `kind` and a `content`")
         return self._message(item["to"], item["kind"], json_text(item["content"]), **envelope)
 
     def _message(
@@ -83,22 +98,26 @@ class Composer:
         **envelope: Any,
     ) -> Message:
         check_size(kind, content)
-        return Message(
-            message_id=message_id or str(uuid.uuid4()),
-            correlation_id=correlation_id or str(uuid.uuid4()),
-            causation_id=causation_id,
-            traceparent=traceparent or (new_traceparent() if causation_id is None else None),
-            from_agent=USER + self.user,
-            to_agent=to,
-            message_type="event" if to == EVERYONE else "request",
-            kind=kind,
-            content=content,
-            timestamp=self.now_micros(),
-            not_before=as_micros(not_before),
-            expires_at=as_micros(expires_at),
-            principal=self.user,
-            **envelope,
-        )
+        try:
+            return Message(
+                message_id=message_id or str(uuid.uuid4()),
+                correlation_id=correlation_id or str(uuid.uuid4()),
+                causation_id=causation_id,
+                traceparent=traceparent or (new_traceparent() if causation_id is None else None),
+                from_agent=USER + self.user,
+                to_agent=to,
+                message_type="event" if to == EVERYONE else "request",
+                kind=kind,
+                content=content,
+                timestamp=self.now_micros(),
+                not_before=as_micros(not_before),
+                expires_at=as_micros(expires_at),
+                principal=self.user,
+                **envelope,
+            )
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise NotAMessage(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
 
 
 def check_size(kind: str, content: str) -> None:
@@ -116,9 +135,9 @@ def json_text(content: Any) -> str:
 
 
 def as_micros(moment: datetime | int | None) -> int | None:
-    """UTC microseconds. Raises ValueError for a time without a time zone: it would mean another moment elsewhere."""
+    """UTC microseconds. Raises NotAMessage for a time without a time zone: it would mean another moment elsewhere."""
     if not isinstance(moment, datetime):
         return moment
     if moment.tzinfo is None:
-        raise ValueError(f"{moment} has no time zone; datetime.now(UTC) has one")
+        raise NotAMessage(f"{moment} has no time zone; datetime.now(UTC) has one")
     return round(moment.timestamp() * 1_000_000)

@@ -42,7 +42,7 @@ def open_session(home: Path | str, bus: Bus | None, options: Options) -> Session
 def past_of(bus: Bus) -> Past:
     """How to look into the past of a bus: through its table, if it is a log, or its memory."""
     table, memory = getattr(bus, "table", None), getattr(bus, "log", None)
-    if hasattr(table, "follow"):
+    if table is not None and hasattr(table, "follow"):
         return TablePast(table, lambda message_id: message_id in bus.state.seen, bus.state.partial)
     return NoPast() if memory is None else MemoryPast(memory)
 

@@ -16,8 +16,11 @@ PAUSE_S = 0.1
 class Asked(Protocol):
     """How much waits for an agent, and how much it wants to wait at most."""
 
-    open: int
-    limit: int
+    @property
+    def open(self) -> int: ...
+
+    @property
+    def limit(self) -> int: ...
 
 
 class Advice(Protocol):

@@ -9,12 +9,12 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any
+from typing import Unpack
 
 from bus.arrivals import Arrivals, is_response
 from bus.base import Bus
 from bus.batches import Batch, Bulk, Desk, batch_of
-from bus.compose import Composer, Item
+from bus.compose import Composer, Envelope, Item
 from bus.errors import TimedOut
 from bus.logs import LateLogger
 from bus.past import Past, Position
@@ -81,13 +81,15 @@ class Session:
 
     # --- sending -----------------------------------------------------------------------------------------------------
 
-    def message(self, to: str, payload: Payload, message_id: str | None, own_id: bool, **envelope: Any) -> Batch:
+    def message(
+        self, to: str, payload: Payload, message_id: str | None, own_id: bool, **envelope: Unpack[Envelope]
+    ) -> Batch:
         """One message. `own_id`: the id comes from the producer, who may have sent it before."""
         message = self.desk.composer.message(to, payload, message_id=message_id, **envelope)
         return Batch(self.desk, [message], own_id)
 
     def many(self, items: Sequence[Item]) -> Batch | Bulk:
-        """What `send_many` was given. Raises ValueError or ContentTooLarge before anything is sent."""
+        """What `send_many` was given. Raises NotAMessage or ContentTooLarge before anything is sent."""
         return batch_of(self.desk, items)
 
     def pauses(self, addressees: Sequence[str], when_busy: WhenBusy | None) -> Iterator[float]:

@@ -60,14 +60,14 @@ def running(system: System, *agents: Agent) -> Iterator[None]:
     """A host with these agents (the greeter, unless told which) in a thread of its own."""
     chosen = agents or (Agent("Greeter", "greeter", "greeter", lambda _: Greeter(), "tail"),)
     loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    host = system.host(chosen, "tail")
-    asyncio.run_coroutine_threadsafe(host.start(), loop).result(30)
     try:
+        host = system.host(chosen, "tail")
+        asyncio.run_coroutine_threadsafe(host.start(), loop).result(30)
         yield
-    finally:
         asyncio.run_coroutine_threadsafe(host.stop(), loop).result(30)
+    finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

@@ -13,7 +13,17 @@ import structlog
 from structlog.testing import capture_logs
 
 from bus.client import TailraceClient, read
-from bus.errors import Closed, ContentTooLarge, ForeignLog, IdTaken, LogMissing, MissingKey, TimedOut, Unexpected
+from bus.errors import (
+    Closed,
+    ContentTooLarge,
+    ForeignLog,
+    IdTaken,
+    LogMissing,
+    MissingKey,
+    NotAMessage,
+    TimedOut,
+    Unexpected,
+)
 from bus.keys import create_keys
 from bus.log.bus import LogBus
 from schemas.envelope import Message
@@ -37,8 +47,14 @@ def test_times_are_moments_with_a_time_zone(place: Place) -> None:
     client = place.client()
     moment = datetime(2030, 1, 1, tzinfo=UTC)
     assert client.send("Greeter", ADA, not_before=moment).not_before == 1_893_456_000_000_000
-    with pytest.raises(ValueError, match="time zone"):
+    with pytest.raises(NotAMessage, match="time zone"):
         client.send("Greeter", ADA, expires_at=datetime(2030, 1, 1))  # noqa: DTZ001  # the mistake that is refused
+
+
+def test_what_is_no_message_names_the_field(place: Place) -> None:
+    with pytest.raises(NotAMessage, match=r"priority: .* 10"):
+        place.client().send("Greeter", ADA, priority=11)
+    assert place.rows() == []
 
 
 def test_too_large_a_content_is_refused_and_nothing_of_its_batch_is_sent(place: Place) -> None:
@@ -81,7 +97,7 @@ def test_rows_say_what_send_says(place: Place) -> None:
     ],
 )
 def test_a_row_that_is_none_says_why_and_nothing_is_sent(place: Place, row: dict[str, object], says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(NotAMessage, match=says):
         place.client().send_many([("Greeter", ADA), row])
     assert place.rows() == []
 
