@@ -256,10 +256,10 @@ class SharedMemory:
         if self._head < 0:
             self._log.check()
             found, version = self._log.scan()
-            self._absorb(_facts(found))
+            self._absorb(facts_of(found))
             self._head = version
         for entry, rows in self._log.follow(self._head):
-            self._absorb(_facts(rows))
+            self._absorb(facts_of(rows))
             self._head = entry.version
 
     def _absorb(self, facts: Iterable[Fact]) -> None:
@@ -304,7 +304,7 @@ class SharedMemory:
         return round(self._log.now().timestamp() * 1_000_000)
 
 
-def _facts(rows: pa.Table) -> list[Fact]:
+def facts_of(rows: pa.Table) -> list[Fact]:
     """In log order. A row that is no fact, by somebody who does not know the rules, is left out."""
     columns = {name: rows.column(name) for name in _NAMES}
     columns = {n: c.cast(pa.int64()) if pa.types.is_timestamp(c.type) else c for n, c in columns.items()}

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from typing import TYPE_CHECKING
 
+from bus.errors import LogMissing
 from bus.trust import Trust
 from config import files
 from jobs.agents import AGENTS, find
-from jobs.bootstrap import System
+from jobs.bootstrap import RoleRights, System
 from jobs.replay.request import CannotReplay, ReplayRequest
 from schemas.envelope import Message
-from schemas.tables import EXECUTIONS
+from schemas.tables import AGENT_SHARED_MEMORY, EXECUTIONS
 from workers.ports import ResultCatalog, SqlEngine
 from workers.runtime.base import Worker
 from workers.runtime.replaying import Moment, Replayer
+
+if TYPE_CHECKING:
+    from workers.adapters.replaying import MemoryThen
 
 
 class ReplaySystem(System):
@@ -36,6 +41,17 @@ class ReplaySystem(System):
         then = LogThen(self.log(EXECUTIONS.name), self._moment)
         return DeltaResultCatalog(then, self.home.warehouse, self.canonical())
 
+    def memory_then(self) -> MemoryThen:
+        from workers.adapters.replaying import MemoryThen
+
+        rights = RoleRights(self.roles)
+        log = self.log(AGENT_SHARED_MEMORY.name)
+        try:
+            table_id = log.check()
+        except LogMissing:
+            return MemoryThen(None, rights, lambda _: False, self._moment)
+        return MemoryThen(log, rights, self.accept(table_id), self._moment)
+
 
 class Crew:
     """`only`: the agents whose messages are replayed, None for all. `places`: which code each agent runs."""
@@ -47,6 +63,8 @@ class Crew:
         self._trust = trust
         self._claims = claims
         self._named = _named(request)
+        with files.replaced(self._files):
+            self.memory = self._system.memory_then()
         self._replayers: dict[str, Replayer | None] = {}
         self.places: dict[str, str] = {}
 
@@ -62,7 +80,7 @@ class Crew:
         return self._replayers[agent]
 
     def _replayer(self, worker: Worker) -> Replayer:
-        return Replayer(worker, self._trust, self._moment, self._claims, self._system.may_redrive)
+        return Replayer(worker, self._trust, self._moment, self._claims, self._system.may_redrive, self.memory)
 
     async def close(self) -> None:
         for replayer in self._replayers.values():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 
 from jobs.bootstrap import System
 from jobs.replay.book import Book
@@ -33,6 +34,7 @@ async def replay(system: System, request: ReplayRequest, progress: Progress = la
     try:
         progress(0, history.total)
         for done, recording in enumerate(history.recordings(), 1):
+            recording = replace(recording, noted=crew.memory.recorded(recording))
             replayer = await crew.replayer(recording.agent)
             replayed = None if replayer is None else await replayer.replay(recording)
             if replayed is None:

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bus.log.table import DeltaLog
-from schemas.envelope import Message
+from bus.log.table import DeltaLog, Put
+from bus.shared import Fact, Rights, SharedMemory, facts_of
+from schemas.envelope import EVERYONE, Message
 from schemas.payloads import CodeDryRun, CodeRun, DryRunCode, ExecutionSettled, Failed, Refused
-from workers.ports import DryRun, Executed, OutcomeUnknown, Rows, StatementFailed, StatementRefused
-from workers.runtime.replaying import Moment, Recording
+from schemas.tables import AGENT_SHARED_MEMORY
+from workers.ports import (
+    NO_MEMORY,
+    DryRun,
+    Executed,
+    Memory,
+    OutcomeUnknown,
+    Rows,
+    StatementFailed,
+    StatementRefused,
+)
+from workers.runtime.base import Handling
+from workers.runtime.memory import HandlerMemory
+from workers.runtime.replaying import SLACK, Moment, Recording
 
 #: Rules by which ExecutionAgent itself refuses; every other rule is the engine's.
 _AGENTS_RULES = ("dry_run.", "grant.", "principal.", "signature.", "message.")
@@ -109,6 +125,122 @@ class LogThen:
             self._rows, _ = self._log.scan(columns, filters)
         version = self._moment.version
         return self._rows.filter(pc.field("log_version") < version), version
+
+
+class MemoryThen:
+    """Shared memory as a handling saw it: facts from before it began. What it writes is noted, and seen by it alone.
+
+    `log` None: this home shares nothing.
+    """
+
+    def __init__(self, log: DeltaLog | None, rights: Rights, accept: Callable[[Message], bool], moment: Moment) -> None:
+        self._log = log
+        self._rights = rights
+        self._accept = accept
+        self._moment = moment
+
+    @cached_property
+    def _rows(self) -> pa.Table:
+        assert self._log is not None
+        return self._log.scan()[0]
+
+    @cached_property
+    def _by_handling(self) -> dict[tuple[str | None, str], list[Fact]]:
+        found: dict[tuple[str | None, str], list[Fact]] = {}
+        for fact in facts_of(self._rows) if self._log is not None else ():
+            if self._accept(fact.as_message()):
+                found.setdefault((fact.message_id, fact.writer), []).append(fact)
+        return found
+
+    def __call__(self, agent: str, message: Message, principal: str | None, handling: Handling) -> Memory:
+        if self._log is None:
+            return NO_MEMORY
+        return _OnUse(lambda: HandlerMemory(self._shared(), agent, message, principal, handling))
+
+    def recorded(self, recording: Recording) -> Sequence[Message]:
+        """The facts that the handling wrote, as rows."""
+        facts = self._by_handling.get((recording.message.message_id, recording.agent), ())
+        return [noted(fact) for fact in facts if fact.timestamp >= recording.began - SLACK]
+
+    def _shared(self) -> SharedMemory:
+        recording = self._moment.recording
+        assert recording is not None
+        # What this very handling wrote it saw only once it had written it.
+        cause = pc.field("message_id")
+        others = cause.is_null() | (cause != recording.message.message_id)
+        time = pc.field("timestamp")
+        seen = (time <= _time(recording.began)) & (others | (time < _time(recording.began - SLACK)))
+        written = _Written(self._rows.filter(seen), recording.began, self._moment)
+        return SharedMemory(
+            written, self._rights, accept=lambda fact: fact.message_id in written.ids or self._accept(fact)
+        )
+
+
+def noted(fact: Fact) -> Message:
+    """A fact as a row that can be compared and shown."""
+    value = None if fact.value is None else json.loads(fact.value)
+    content = {"scope": fact.scope, "key": fact.key, "value": value, "expires_at": fact.expires_at}
+    row = {"to_agent": EVERYONE, "content": json.dumps(content, ensure_ascii=False)}
+    return fact.as_message().model_copy(update=row)
+
+
+def _time(micros: int) -> pa.Scalar:
+    return pa.scalar(micros, pa.timestamp("us", tz="UTC"))
+
+
+class _Written:
+    """The facts of then as a log; what is put into it is noted."""
+
+    def __init__(self, facts: pa.Table, now: int, moment: Moment) -> None:
+        self.ids: set[str] = set()
+        self.schema = AGENT_SHARED_MEMORY
+        self._facts = facts
+        self._now = datetime.fromtimestamp(now / 1e6, UTC)
+        self._moment = moment
+
+    def now(self) -> datetime:
+        return self._now
+
+    def check(self) -> str:
+        return ""
+
+    def scan(self) -> tuple[pa.Table, int]:
+        return self._facts, 0
+
+    def exists(self, version: int) -> bool:
+        return True
+
+    def follow(self, after: int) -> Iterator[Any]:
+        return iter(())
+
+    def put(self, version: int, rows: pa.Table) -> Put:
+        for fact in facts_of(rows):
+            self.ids.add(fact.fact_id)
+            self._moment.noted.append(noted(fact))
+        return Put(version, won=True)
+
+
+class _OnUse:
+    """A memory that is made when it is first used: most handlers never do."""
+
+    def __init__(self, make: Callable[[], Memory]) -> None:
+        self._make = make
+
+    @cached_property
+    def _made(self) -> Memory:
+        return self._make()
+
+    async def get(self, scope: str, key: str) -> Any:
+        return await self._made.get(scope, key)
+
+    async def put(self, scope: str, key: str, value: Any, *, ttl_s: float | None = None) -> None:
+        await self._made.put(scope, key, value, ttl_s=ttl_s)
+
+    async def delete(self, scope: str, key: str) -> None:
+        await self._made.delete(scope, key)
+
+    async def keys(self, scope: str) -> Sequence[str]:
+        return await self._made.keys(scope)
 
 
 def _is_for(asked: DryRunCode, sql: str, target: str | None) -> bool:

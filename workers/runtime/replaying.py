@@ -23,7 +23,7 @@ from workers.runtime.base import Context, Outgoing, Received, Worker
 from workers.runtime.middleware import Handler
 from workers.runtime.middleware.time_limit import time_limit
 from workers.runtime.redrive import MayRedrive
-from workers.runtime.runner import Runner, nobody
+from workers.runtime.runner import MemoryOf, Runner, no_memory, nobody
 
 #: Microseconds a row may be older than the handling it belongs to: both times come from a clock that is not ours.
 SLACK = 100_000
@@ -36,6 +36,8 @@ class Recording:
     message: Message
     receipt: Message
     rows: Sequence[Message]
+    #: What the handling wrote into shared memory, as rows.
+    noted: Sequence[Message] = ()
 
     @property
     def agent(self) -> str:
@@ -80,10 +82,10 @@ class Recording:
 
     @cached_property
     def outputs(self) -> tuple[Message, ...]:
-        """Everything that came out, in log order."""
+        """Everything that came out: rows in log order, then what was written into shared memory."""
         handling = self.receipt.handling_id or self.receipt.message_id
         settled = (r for r in self.rows if r.handling_id == handling and r.message_type != "receipt")
-        return (*self.committed, *settled)
+        return (*self.committed, *settled, *self.noted)
 
     @cached_property
     def known(self) -> list[Message]:
@@ -144,9 +146,11 @@ class Moment:
     def __init__(self) -> None:
         self.recording: Recording | None = None
         self.skipped: str | None = None
+        #: What was written beside the bus, as rows: only noted, like all that comes out.
+        self.noted: list[Message] = []
 
     def begin(self, recording: Recording) -> None:
-        self.recording, self.skipped = recording, None
+        self.recording, self.skipped, self.noted = recording, None, []
 
     @property
     def version(self) -> int:
@@ -182,6 +186,7 @@ class Replayer:
         moment: Moment | None = None,
         claims: Mapping[str, Message] | None = None,
         may_redrive: MayRedrive = nobody,
+        memory_of: MemoryOf = no_memory,
     ) -> None:
         self.worker = worker
         self.instance = f"{worker.name}-replaying"
@@ -189,6 +194,7 @@ class Replayer:
         self._moment = moment or Moment()
         self._claims = claims or {}
         self._may_redrive = may_redrive
+        self._memory_of = memory_of
         self._state = State()
 
     async def replay(self, recording: Recording) -> Replayed:
@@ -197,12 +203,22 @@ class Replayer:
         attempt = _Attempt(recording.said.attempts)
         clock = _Then(recording.began)
         around = [attempt, time_limit]
-        runner = Runner(self.worker, self.instance, bus, self._trust, clock, around, may_redrive=self._may_redrive)
+        runner = Runner(
+            self.worker,
+            self.instance,
+            bus,
+            self._trust,
+            clock,
+            around,
+            may_redrive=self._may_redrive,
+            memory_of=self._memory_of,
+        )
         try:
             bus.settle(await runner.handle(recording.message))
         except (Exception, SystemExit) as error:  # nothing that one message does ends the replay of the others
             bus.failed(f"{type(error).__name__}: {error}")
-        return Replayed(bus.receipt, tuple(bus.outputs), self.instance, attempt.where, self._moment.skipped)
+        outputs = (*bus.outputs, *self._moment.noted)
+        return Replayed(bus.receipt, outputs, self.instance, attempt.where, self._moment.skipped)
 
 
 class RecordingBus:
