@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,17 @@ import pytest
 from bus.errors import LogMissing, StoreRefused, StoreUnavailable, Superseded, UnfitStore
 from bus.log import rows as codec
 from bus.log.bus import LogBus
+from bus.log.cleanup import Cleaned
+from bus.log.consumers import Consumers
 from bus.log.object_store import ObjectStore
+from bus.log.snapshot import Snapshots
 from bus.log.store import Pace
 from bus.log.table import DeltaLog
+from bus.log.upkeep import Folding, Limits, Upkeep
 from config.settings import Settings
 from jobs.bootstrap import System
 from jobs.init_home import InitFailed, initialise
+from schemas.envelope import Message
 from schemas.tables import AGENT_MESSAGES
 from tests.contract import crash_host
 from tests.contract.broken_line import Line
@@ -202,6 +208,36 @@ def test_a_host_killed_around_its_entry(tmp_path: Path, place: str, point: str) 
         hosts.bury()
         producer.bus.close()
     check(place, producer.acknowledged)
+
+
+@pytest.mark.parametrize("place", ["azure"], indirect=True)
+def test_upkeep_and_whoever_slept_through_it(place: str) -> None:
+    """Few files, a short log and a written state, read alike by deltalake; nobody wins a place in the cleaned past."""
+    passed = [0]
+    log = DeltaLog(place, AGENT_MESSAGES, now=lambda: datetime.now(UTC) + timedelta(seconds=passed[0]))
+    log.create()
+    limits = Limits(keep_s=10.0, checkpoint_every=4, fan_out=4)
+    upkeep = Upkeep(log, Consumers(log), limits, Folding(Snapshots(log), lambda _: True))
+    sleeper = DeltaLog(place, AGENT_MESSAGES)
+    sent: list[Message] = []
+    cleaned = Cleaned()
+    for part in range(4):
+        sent += (new := [message(Ping(n=4 * part + n)) for n in range(4)])
+        for one in new:
+            sleeper.append(codec.to_arrow([one], 0))
+        cleaned.add(upkeep.run(force=True).cleaned)
+        passed[0] += 1_000
+    assert cleaned.entries > 4
+    assert cleaned.files > 4
+    assert not log.exists(1)
+    assert not sleeper.put(2, codec.to_arrow([message(Ping(n=99))], 2)).won
+    assert [row["message_id"] for row in read_rows(place)] == [one.message_id for one in sent]
+    assert len(log.open().file_uris()) < len(sent)
+    bus = LogBus(DeltaLog(place, AGENT_MESSAGES), snapshots=Snapshots(log))
+    assert [one.message_id for one in bus.state.open_for("Pinger")] == [one.message_id for one in sent]
+    result(bus.submit([message(Ping(n=16))]))
+    bus.close()
+    assert len(read_rows(place)) == 17
 
 
 # --- a network that fails ------------------------------------------------------------------------------------------------
