@@ -81,6 +81,7 @@ class Batch:
 
     def recall(self) -> None:
         """Look up which of these messages are in the log already. Reads the table; raises IdTaken."""
+        self.desk.watch.hear_all()
         self._found |= self.desk.past.by_id([m.message_id for m in self.messages if m.message_id not in self._found])
         for message in self.messages:
             if (found := self._found.get(message.message_id)) is not None:
@@ -133,6 +134,7 @@ class Bulk:
 
     def recall(self) -> None:
         """Look up which of these rows are in the log already. Reads the table; raises IdTaken."""
+        self.desk.watch.hear_all()
         self._check(self.desk.past.by_id([row["message_id"] for row in self._rows]))
         unique = {row["message_id"]: row for row in reversed(self._rows)}
         fresh = [row for row in self._rows if row["message_id"] not in self._found]

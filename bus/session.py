@@ -129,6 +129,7 @@ class Session:
     def find(self, some_id: str, timeout: float) -> Message:
         """The message with this id, or the first of the conversation with this id, now or as soon as it comes."""
         with self.listen() as arrivals:
+            self._watch.hear_all()
             if begun := self.conversation(some_id):
                 return begun[0]
             if (found := self.past.by_id([some_id]).get(some_id)) is not None and self.accept(found):

@@ -29,15 +29,29 @@ class _Slot:
 
 
 class Watch:
-    """One listener for all of a client's threads and tasks: a row costs two look-ups, however many wait."""
+    """One listener for all of a client's threads and tasks: a row costs two look-ups, however many wait.
+
+    Until something is expected it hears its own bus's commits alone: who only sends does not read what others commit.
+    """
 
     def __init__(self, bus: Bus, accept: Accept) -> None:
+        self._bus = bus
         self._accept = accept
         self._lock = threading.Lock()
         self._sent: dict[str, _Slot] = {}
         self._expected: dict[str, list[Future[Message]]] = {}
         self._failure: BaseException | None = None
-        self._leave = bus.subscribe(self._arrived)
+        self._leave: Callable[[], None] | None = None
+        if (subscribe_own := getattr(bus, "subscribe_own", None)) is not None:
+            subscribe_own(self._arrived)
+        else:
+            self.hear_all()
+
+    def hear_all(self) -> None:
+        """From here on every commit: also whoever else writes is known to the bus's state."""
+        with self._lock:
+            if self._leave is None:
+                self._leave = self._bus.subscribe(self._arrived)
 
     def _arrived(self, arrival: Arrival) -> None:
         if not self._sent and not self._expected:
@@ -77,6 +91,7 @@ class Watch:
 
     def expect(self, message_id: str) -> Future[Message]:
         """The response to this message, once it comes. Call `forget` when nobody waits any more."""
+        self.hear_all()
         answer: Future[Message] = Future()
         with self._lock:
             if self._failure is not None:
@@ -113,5 +128,6 @@ class Watch:
                 answer.set_exception(error)
 
     def close(self) -> None:
-        self._leave()
+        if self._leave is not None:
+            self._leave()
         self.fail(Closed("the client was closed while a response was awaited; wait for it with another client"))

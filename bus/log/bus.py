@@ -79,6 +79,7 @@ class LogBus:
         self.table = table
         self.table_id = table.check()
         self._listeners: list[Listener] = []
+        self._own_listeners: list[Listener] = []
         self._follower = Follower(
             table,
             state=state,
@@ -177,6 +178,10 @@ class LogBus:
 
         return leave
 
+    def subscribe_own(self, listener: Listener) -> None:
+        """Call `listener` for the commits of this bus alone, which costs no look at what others commit."""
+        self._own_listeners.append(listener)
+
     def conversation(self, correlation_id: str) -> list[Message]:
         # Without the lock: a commit under way holds it for milliseconds, and one look at a dictionary needs none.
         known = self.state.conversation(correlation_id)
@@ -212,7 +217,7 @@ class LogBus:
     # --- absorbing ---------------------------------------------------------------------------------------------------
 
     def _told(self, version: int, valid: list[Message], own: bool = False) -> None:
-        tell(self._listeners, Arrival(version, tuple(valid), own))
+        tell([*self._listeners, *self._own_listeners] if own else self._listeners, Arrival(version, tuple(valid), own))
 
     def _tail_loop(self) -> None:
         while not self._stopping.is_set():

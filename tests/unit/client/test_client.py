@@ -322,3 +322,35 @@ def test_a_user_without_a_key_is_told_who_has_one(tmp_path: Path) -> None:
     home = make_home(tmp_path / "home")
     with pytest.raises(MissingKey, match="user:eli"):
         TailraceClient(home.home.root, user="zoe")
+
+
+# --- what it costs ---------------------------------------------------------------------------------------------------
+
+
+def test_who_only_sends_does_not_read_what_others_commit(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bus.log import rows as codec
+
+    read_rows: list[int] = []
+    of_entry = codec.of_entry
+    producer, other = place.client(), place.client()
+    monkeypatch.setattr(codec, "of_entry", lambda *what: read_rows.append(1) or of_entry(*what))
+    for _ in range(10):
+        other.send("Greeter", ADA)
+        assert producer.send("Greeter", ADA).position == (producer.send("Greeter", ADA).log_version - 1, 0)
+    assert read_rows == []
+    with pytest.raises(TimedOut):
+        producer.request("Greeter", ADA, timeout=0.01)
+    other.send("Greeter", ADA)
+    producer.send("Greeter", ADA)
+    assert read_rows, "who waits for an answer looks at every row"
+
+
+def test_what_came_while_nobody_listened_is_still_known(place: Place) -> None:
+    """Ids of one's own are looked up in the table, whatever was heard before."""
+    client, other = place.client(), place.client()
+    for n in range(5):
+        other.send("Greeter", ADA, message_id=f"order-{n}")
+        client.send("Greeter", ADA)
+    for n in range(5):
+        assert client.send("Greeter", ADA, message_id=f"order-{n}").message_id == f"order-{n}"
+    assert len(place.rows()) == 10
