@@ -147,6 +147,10 @@ class Tables:
         except (BusError, OSError, Overtaken) as error:
             log.warning("upkeep.failed", table=name, error=str(error) or type(error).__name__)
             done.failed[name] = str(error) or type(error).__name__
+        except Exception as error:
+            # Whatever it is: the other tables are kept in shape, and the hosts beside this process go on.
+            log.exception("upkeep.broke", table=name)
+            done.failed[name] = f"{type(error).__name__}: {error}"
 
     def _upkeep(self, name: str) -> Upkeep:
         if name not in self._upkeeps:

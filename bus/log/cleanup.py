@@ -44,13 +44,17 @@ class Cleaned:
         self.bytes += other.bytes
 
 
-def clean_log(table: DeltaLog, floor: int, done: Cleaned) -> None:
-    """Delete entries and checksums below `floor`, which must not be above the oldest checkpoint that is kept."""
+def clean_log(table: DeltaLog, floor: int, done: Cleaned, harmless: Collection[int] = ()) -> None:
+    """Delete entries and checksums below `floor`, which must not be above the oldest checkpoint that is kept.
+
+    `harmless`: versions known to have removed nothing, which need not be read again.
+    """
     names = table.store.names("_delta_log")
     for name in sorted(name for name in names if name[:20].isdigit() and int(name[:20]) < floor):
         path = f"_delta_log/{name}"
         if name.endswith(".json"):
-            _note_removed(table, int(name[:20]))
+            if int(name[:20]) not in harmless:
+                _note_removed(table, int(name[:20]))
             table.store.delete(path)
             done.entries += 1
         elif name.endswith(".crc"):

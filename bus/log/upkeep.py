@@ -130,6 +130,7 @@ class Upkeep:
         self._contents: Contents | None = None
         self._held: dict[str, pa.Table | list[Mapping[str, Any]]] = {}
         self._misplaced: set[str] = set()
+        self._harmless: set[int] = set()
         self._orphans_looked_for = float("-inf")
 
     # --- one pass ------------------------------------------------------------------------------------------------------
@@ -179,6 +180,7 @@ class Upkeep:
         if found is not None and (self.table.checkpoint_version() or -1) <= found.version:
             return found
         self._held.clear()
+        self._harmless.clear()
         checkpoint = self.table.checkpoint_version()
         if self._folding is not None:
             self._folding.begin(self.table, self._oldest_entry())
@@ -220,6 +222,8 @@ class Upkeep:
                 return moved
             entry = entries[0]
             done.entries += 1
+            if not entry.removed:
+                self._harmless.add(entry.version)
             if self._folding is not None:
                 held += self._absorb(entry)
             if held > HELD:
@@ -287,7 +291,8 @@ class Upkeep:
         if slowest is not None and slowest.version < floor:
             floor, done.held_by = slowest.version, slowest.name
         if floor > 0:
-            cleanup.clean_log(self.table, floor, done.cleaned)
+            cleanup.clean_log(self.table, floor, done.cleaned, self._harmless)
+            self._harmless = {version for version in self._harmless if version >= floor}
 
     def _clean_files(self, found: Contents, done: Done) -> None:
         cleanup.vacuum(self.table, found.files.keys(), self.limits.keep_s, done.cleaned)

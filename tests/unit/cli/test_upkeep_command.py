@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -134,3 +135,36 @@ def test_what_no_projection_has_seen_does_not_leave(kept: System, tmp_path: Path
     done = job.Pass()
     job.Tables(System(kept.settings, Later(5))).retain(2, tmp_path / "archive", done)
     assert (done.failed, [one.rows for one in done.retained]) == ({}, [0, 0, 0])
+
+
+def test_watching_works_when_there_is_something_to_do(kept: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "LOOK_S", 0.005)
+    system = System(kept.settings.model_copy(update={"upkeep_interval_s": 0.005}))
+    stop, worked, total = threading.Event(), threading.Event(), job.Pass()
+
+    def told(done: job.Pass) -> None:
+        total.add(done)
+        if total.worked:
+            worked.set()
+
+    thread = threading.Thread(target=job.watch, args=(system, stop, told))
+    thread.start()
+    try:
+        send(kept, 20)
+        assert worked.wait(30)
+    finally:
+        stop.set()
+        thread.join()
+    assert {one.table: one.into for one in total.done}["agent_messages"] >= 1
+    assert (total.failed, total.document()["ok"]) == ({}, True)
+
+
+def test_a_table_that_is_spoilt_keeps_no_other_from_upkeep(run: Run, kept: System) -> None:
+    send(kept, 20)
+    log = kept.home.root / "tables" / "agent_events" / "_delta_log"
+    (log / f"{1:020d}.json").write_bytes(b"garbage")
+    said = run("upkeep", "--json")
+    assert said.code == 1
+    assert list(said.json["failed"]) == ["agent_events"]
+    assert "log entry 1 is not JSON lines" in said.json["failed"]["agent_events"]
+    assert said.json["tables"][0]["into"] == 1
