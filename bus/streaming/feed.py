@@ -19,6 +19,7 @@ from bus.base import Arrival, Bus, Deliver
 from bus.log import rows as codec
 from bus.log.checksum import Checksums
 from bus.log.table import DeltaLog
+from bus.streaming.spark_table import SparkTable, commits
 from bus.tail import open_messages
 from schemas.envelope import Message
 
@@ -36,11 +37,12 @@ RETRY_AFTER = 1.0
 class StreamingFeed:
     """Reads `table` by Structured Streaming. `spark` is called once, in `start`, from the feed's caller."""
 
-    def __init__(self, bus: Bus, table: DeltaLog, checkpoints: Path, spark: Callable[[], SparkSession]) -> None:
+    def __init__(self, bus: Bus, table: DeltaLog | None, checkpoints: Path, spark: Callable[[], SparkSession]) -> None:
         self._bus = bus
         self._table = table
         self._checkpoints = checkpoints
-        self._checksums = Checksums(table)
+        #: Where Spark writes the table, it sees to its own.
+        self._checksums = None if table is None else Checksums(table)
         self._spark = spark
         self._query: Any = None
         self._generation = 0
@@ -62,7 +64,8 @@ class StreamingFeed:
         self._agents, self._deliver = frozenset(agents), deliver
         shutil.rmtree(self._checkpoints, ignore_errors=True)
         spark = self._spark()
-        self._checksums.start()
+        if self._checksums is not None:
+            self._checksums.start()
         self._leave = self._bus.subscribe(self._arrived)
         self._begin(spark)
         threading.Thread(target=self._supervise, args=(spark,), name="stream-supervisor", daemon=True).start()
@@ -70,7 +73,8 @@ class StreamingFeed:
     def stop(self) -> None:
         self._stopping = True
         self._leave()
-        self._checksums.stop()
+        if self._checksums is not None:
+            self._checksums.stop()
         if self._query is not None:
             self._query.stop()
 
@@ -95,16 +99,23 @@ class StreamingFeed:
             self._pending = {key: rows for key, rows in later.items() if rows}
         self._reached = version
         self._query = (
+            self._stream(spark, version)
+            .writeStream.foreachBatch(self._batch)
+            .option("checkpointLocation", str(self._checkpoints / f"{self._generation}"))
+            .trigger(processingTime="0 seconds")
+            .start()
+        )
+
+    def _stream(self, spark: SparkSession, version: int) -> DataFrame:
+        """Rows committed at `version` or later."""
+        assert self._table is not None  # a feed without one says itself where its rows come from
+        return (
             spark.readStream.format("delta")
             .option("startingVersion", str(version))
             # Days that went to the archive are no news.
             .option("ignoreDeletes", "true")
             .option("maxFilesPerTrigger", str(MAX_FILES_PER_TRIGGER))
             .load(str(self._table.path))
-            .writeStream.foreachBatch(self._batch)
-            .option("checkpointLocation", str(self._checkpoints / f"{self._generation}"))
-            .trigger(processingTime="0 seconds")
-            .start()
         )
 
     def _supervise(self, spark: SparkSession) -> None:
@@ -128,7 +139,8 @@ class StreamingFeed:
 
     def _arrived(self, arrival: Arrival) -> None:
         """From the bus: what is known. Only our own rows may be delivered from here."""
-        self._checksums.advance()
+        if self._checksums is not None:
+            self._checksums.advance()
         at_once: list[Message] = []
         with self._lock:
             for row in arrival.rows:
@@ -144,9 +156,13 @@ class StreamingFeed:
             if at_once:
                 self._deliver(at_once)
 
+    def _rows(self, frame: DataFrame) -> list[Message]:
+        """Messages of a micro-batch, in log order."""
+        return codec.from_arrow(frame.toArrow())
+
     def _batch(self, frame: DataFrame, _: int) -> None:
         """From the stream: rows in no particular order; the log's order is put back before anybody sees them."""
-        rows = codec.from_arrow(frame.toArrow())
+        rows = self._rows(frame)
         if not rows:
             return
         if rows[-1].log_version > self._bus.state.version:
@@ -167,3 +183,25 @@ class StreamingFeed:
             if mine:
                 self._deliver(mine)
         self._reached = max(self._reached, rows[-1].log_version - 1)
+
+
+class ChangeFeed(StreamingFeed):
+    """The same over a table that Spark writes: the stream reads the change feed, which says the version of each row.
+
+    On Databricks `checkpoints` is a folder of a volume; what it holds may be lost, as everywhere.
+    """
+
+    def __init__(self, bus: Bus, table: SparkTable, checkpoints: Path) -> None:
+        super().__init__(bus, None, checkpoints, lambda: table.spark)
+        self._name = table.name
+
+    def _stream(self, spark: SparkSession, version: int) -> DataFrame:
+        return (
+            spark.readStream.option("readChangeFeed", "true")
+            .option("startingVersion", str(version))
+            .option("maxFilesPerTrigger", str(MAX_FILES_PER_TRIGGER))
+            .table(self._name)
+        )
+
+    def _rows(self, frame: DataFrame) -> list[Message]:
+        return [row for _, rows in commits(frame.toArrow()) for row in rows]

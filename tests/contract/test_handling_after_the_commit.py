@@ -48,6 +48,8 @@ class ListTable:
         self.fails_before = 0
         self.fails_after = 0
         self.tried: tuple[list[Message], str, int] | None = None
+        #: A commit that was given up, and arrives in the moment of the next one.
+        self.late: tuple[list[Message], str, int] | None = None
 
     def check(self) -> str:
         return "in-memory"
@@ -56,6 +58,9 @@ class ListTable:
         self.tried = (list(messages), app_id, number)
         if self._hesitates is not None:
             self._hesitates.wait(10)
+        if self.late is not None:
+            late, self.late = self.late, None
+            self.commit(*late)
         if self.fails_before:
             self.fails_before -= 1
             raise LogError("the cluster is gone")
@@ -158,6 +163,38 @@ async def test_a_commit_that_was_given_up_never_comes_after_its_successors(world
     result(bus.submit([following]))
     bus.table.commit(*late)
     assert [m.message_id for m in world.raw()] == [following.message_id]
+
+
+class NumberingSeal:
+    """Gives each row the next number, as an audit chain gives its facts their places."""
+
+    def __init__(self) -> None:
+        self.upto = self.tried = 0
+
+    def apply(self, messages: Sequence[Message]) -> list[Message]:
+        self.tried = self.upto + len(messages)
+        numbered = enumerate(messages, self.upto + 1)
+        return [m.model_copy(update={"traceparent": str(number)}) for number, m in numbered]
+
+    def commit(self) -> None:
+        self.upto = self.tried
+
+
+async def test_a_commit_that_comes_late_takes_its_place_in_the_audit_chain_before_another_does(
+    world: ListWorld,
+) -> None:
+    bus = world.bus(seal=NumberingSeal())
+    result(bus.submit([message(Ping(n=0))]))
+    bus.table.fails_before = 1
+    given_up = message(Ping(n=1))
+    assert isinstance(error_of(bus.submit([given_up])), LogError)
+    bus.table.late = bus.table.tried
+    following = message(Ping(n=2))
+    result(bus.submit([following]))
+    assert [(m.message_id, m.traceparent) for m in world.raw()[1:]] == [
+        (given_up.message_id, "2"),
+        (following.message_id, "3"),
+    ]
 
 
 async def test_while_nobody_knows_whether_it_came_nothing_follows(world: ListWorld) -> None:
