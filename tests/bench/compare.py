@@ -48,9 +48,9 @@ def main() -> None:
     from jobs.bench.run import run
 
     logging.configure("WARNING")
-    started = time.time()
+    started, here = time.time(), machine()
     found = run(["bus"], say, words.quick, spark=not words.no_spark, history=words.history, rounds=words.rounds)
-    document = {"machine": machine(), "seconds": round(time.time() - started), "measurements": found.document()}
+    document = {"machine": here, "seconds": round(time.time() - started), "measurements": found.document()}
     name = "bus.json" if words.history is None else "history.json"
     words.out.mkdir(parents=True, exist_ok=True)
     (words.out / name).write_text(json.dumps(document, indent=1) + "\n")

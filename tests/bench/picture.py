@@ -1,4 +1,7 @@
-"""Draws docs/performance.svg from what `anatomy` and `compare` measured: `python -m tests.bench.picture [FOLDER]`."""
+"""Draws docs/performance.svg and writes the tables of docs/performance.md from what was measured.
+
+`python -m tests.bench.picture [FOLDER]`, after `anatomy` and `compare` have kept their numbers in that folder.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,6 @@ import json
 import sys
 from pathlib import Path
 from typing import Any
-
-import matplotlib as mpl
-
-mpl.use("svg")
-from matplotlib import pyplot as plt
 
 from tests.bench.anatomy import HOST, SENDER
 
@@ -53,20 +51,79 @@ def cost(axes: Any, rows: list[dict[str, Any]]) -> None:
     axes.invert_yaxis()
 
 
-def main() -> None:
-    kept = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "build" / "bench"
-    anatomies = json.loads((kept / "anatomy.json").read_text())
-    rows = json.loads((kept / "bus.json").read_text())["measurements"]
+def contestants(rows: list[dict[str, Any]]) -> str:
+    lines = ["| | hop p50 ms | p95 | p99 | a second | CPU ms a message |", "|---|--:|--:|--:|--:|--:|"]
+    for row in rows:
+        if row.get("per_second"):
+            times = " | ".join(f"{row[name]:.1f}" for name in ("p50", "p95", "p99"))
+            lines.append(f"| {row['what']} | {times} | {row['per_second']:,.0f} | {row['cpu_ms']:.2f} |")
+    return "\n".join(lines)
+
+
+def figures(rows: list[dict[str, Any]]) -> str:
+    lines = ["| | measured | goal | |", "|---|--:|---|---|"]
+    for row in rows:
+        if row.get("per_second"):
+            continue
+        times = "" if row["p50"] is None else f"p50 {row['p50']:.1f} · p99 {row['p99']:.1f} ms"
+        lines.append(f"| {row['what'].strip()} | {row['value'] or times} | {row['target']} | {MET[row['met']]} |")
+    return "\n".join(lines)
+
+
+MET = {None: "", True: "met", False: "**missed**"}
+
+
+def steps(anatomies: list[dict[str, Any]]) -> str:
+    lines = [f"| step | {' | '.join(one['durability'] for one in anatomies)} |", "|---|" + "--:|" * len(anatomies)]
+    for step, *_ in (*SENDER, *HOST):
+        lines.append(f"| {step} | {' | '.join(micros(one['steps'][step]) for one in anatomies)} |")
+    lines.append(f"| **the hop** | {' | '.join(micros(one['hop_us']) for one in anatomies)} |")
+    return "\n".join(lines)
+
+
+def micros(value: float) -> str:
+    return f"{value:,.0f} µs"
+
+
+def fill(text: str, mark: str, inside: str) -> str:
+    """Put `inside` between the marks `<!-- mark -->` and `<!-- /mark -->`."""
+    before, opening, rest = text.partition(f"<!-- {mark} -->\n")
+    _, closing, after = rest.partition(f"<!-- /{mark} -->")
+    if not opening or not closing:
+        raise SystemExit(f"docs/performance.md has no place for {mark}")
+    return f"{before}{opening}\n{inside}\n\n{closing}{after}"
+
+
+def draw(anatomies: list[dict[str, Any]], rows: list[dict[str, Any]], *targets: Path) -> None:
+    """Needs the extra `bench`."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    from matplotlib import pyplot as plt
+
     mpl.rcParams.update({"svg.hashsalt": "tailrace", "font.size": 9, "axes.titlesize": 10, "svg.fonttype": "none"})
     figure, (above, below) = plt.subplots(2, 1, figsize=(10, 8.2), height_ratios=(1, 2.2), layout="constrained")
     hop(above, anatomies)
     cost(below, rows)
     for axes in (above, below):
         axes.spines[["top", "right"]].set_visible(False)
+    for target in targets:
+        figure.savefig(target, dpi=110, metadata={"Date": None} if target.suffix == ".svg" else None)
+
+
+def main() -> None:
+    kept = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "build" / "bench"
+    anatomies = json.loads((kept / "anatomy.json").read_text())
+    measured = json.loads((kept / "bus.json").read_text())
+    rows = measured["measurements"]
     target = ROOT / "docs" / "performance.svg"
-    figure.savefig(target, metadata={"Date": None})
-    figure.savefig(kept / "performance.png", dpi=110)
-    print(f"drawn: {target}")
+    draw(anatomies, rows, target, kept / "performance.png")
+    machine = measured["machine"]
+    where = f"{machine['cores']} cores, Python {machine['python']}, load average {machine['load']:.0f} when it began."
+    page = ROOT / "docs" / "performance.md"
+    text = fill(page.read_text(), "measured", f"{where}\n\n{contestants(rows)}\n\n{figures(rows)}")
+    page.write_text(fill(text, "anatomy", steps(anatomies)))
+    print(f"drawn: {target}, written: {page}")
 
 
 if __name__ == "__main__":
