@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from obstore.store import MemoryStore
 
 from bus.errors import StoreUnavailable
 from bus.log import rows as codec
+from bus.log.bus import LogBus
 from bus.log.object_store import ObjectStore
 from bus.log.store import LocalStore, Store
 from bus.log.table import DeltaLog
@@ -123,3 +125,27 @@ def test_when_everything_gets_lost_nobody_claims_anything() -> None:
 
 def test_an_answer_that_is_lost_for_good_is_no_failure() -> None:
     assert in_memory(MemoryStore(), ["answer lost"] * 50).put_if_absent("entry", b"1")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rivals_on_a_network_that_fails_write_everything_once(seed: int) -> None:
+    """Each tries at once when it won last time, and most of that is lost to the others: nothing may come of it."""
+    luck = random.Random(seed)
+    objects = MemoryStore()
+    DeltaLog(in_memory(objects), AGENT_MESSAGES).create()
+    kinds = ["done", "done", "question lost", "answer lost", "tried again"]
+    # Never so many failures in a row that a put is given up.
+    fates = [[kind for _ in range(200) for kind in (luck.choice(kinds), "done")] for _ in range(3)]
+    buses = [LogBus(DeltaLog(in_memory(objects, one), AGENT_MESSAGES), follow_only=True) for one in fates]
+    sent = [message() for _ in range(120)]
+    versions: list[int] = []
+    for wave in range(0, len(sent), 6):
+        under_way = [buses[place % 3].submit([one]) for place, one in enumerate(sent[wave : wave + 6])]
+        versions += [one.result(60) for one in under_way]
+    for bus in buses:
+        bus.close()
+    log = DeltaLog(in_memory(objects), AGENT_MESSAGES)
+    there = {entry.version: rows.column("message_id").to_pylist() for entry, rows in log.follow(0)}
+    assert sorted(one for rows in there.values() for one in rows) == sorted(one.message_id for one in sent)
+    assert all(one.message_id in there[version] for one, version in zip(sent, versions, strict=True))
+    assert list(there) == list(range(1, len(there) + 1))
