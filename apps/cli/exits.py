@@ -40,7 +40,7 @@ _KNOWN = {
     "Untrusted": _Known(FAILED, "tailrace doctor"),
     "MissingKey": _Known(MISUSE),
     "ContentTooLarge": _Known(MISUSE, "store it elsewhere and send a reference to it"),
-    "ScopeRefused": _Known(REFUSED, "tailrace memory roles says who may; who manages agents changes it"),
+    "ScopeRefused": _Known(REFUSED, "who manages agents says who may: tailrace memory roles"),
     "TimedOut": _Known(TIMED_OUT),
     "Busy": _Known(FAILED, "send later, or run more instances: tailrace worker"),
     "IdTaken": _Known(MISUSE, "an id that names this one message only"),

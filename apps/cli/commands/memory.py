@@ -31,7 +31,7 @@ def get(context: typer.Context, scope: Scope, key: Key, user: As, json: Json = F
         value = memory.get(scope, key, asker)
     terminal.emit({"scope": scope, "key": key, "value": value})
     if value is None:
-        terminal.say(f"{scope} holds no {key} now")
+        terminal.say(f"{scope} holds no value for {key} now")
         raise typer.Exit(FAILED)
     if not terminal.json:
         terminal.out.print_json(data=value)
