@@ -35,7 +35,7 @@ class Settings(BaseSettings):
 
     env: str = "dev"
     home: str = ".tailrace"
-    #: The URL of the tables when they are not in the home: az://container/prefix or s3://bucket/prefix.
+    #: The URL of the tables when they are not in the home: az://container/prefix, s3://bucket/prefix or uc://catalog.schema.
     tables: str | None = None
     engine: Literal["streaming", "tail"] = "streaming"
     durability: Literal["os", "disk"] = "os"
@@ -76,7 +76,9 @@ class Settings(BaseSettings):
     @classmethod
     def _place(cls, value: str | None) -> str | None:
         if value is not None and "://" not in value:
-            raise ValueError("expected the URL of an object store, az://container/prefix or s3://bucket/prefix")
+            raise ValueError(
+                "expected the URL of an object store, az://container/prefix or s3://bucket/prefix, or uc://catalog.schema"
+            )
         return value.rstrip("/") if value else None
 
     @field_validator("databricks_host")

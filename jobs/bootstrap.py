@@ -62,6 +62,10 @@ if TYPE_CHECKING:
 #: The host that keeps the projections up to date.
 PROJECTING_HOST = "main"
 
+#: How the setting `tables` names Unity Catalog.
+UNITY = "uc://"
+UNITY_LEASE_S = 60.0
+
 
 class System:
     """Everything that is built from one home and its settings. Nothing is opened before it is asked for."""
@@ -73,8 +77,19 @@ class System:
 
     # --- tables, keys, buses -----------------------------------------------------------------------------------------
 
+    @property
+    def unity_schema(self) -> str | None:
+        """`catalog.schema` when agent_messages is in Unity Catalog (`uc://catalog.schema`), where Spark writes it."""
+        tables = self.home.tables
+        return tables.removeprefix(UNITY) if isinstance(tables, str) and tables.startswith(UNITY) else None
+
     def log(self, table: str) -> DeltaLog:
         settings = self.settings
+        if self.unity_schema is not None:
+            raise UnfitStore(
+                f"{table} is a table of our own log, which cannot be in Unity Catalog ({self.home.tables}): there Spark writes "
+                "agent_messages, and agents that keep other tables do not run"
+            )
         pace = Pace(settings.poll_ms / 1000, max(settings.poll_ms, settings.idle_poll_ms) / 1000)
         store = open_store(self.home.table(table), settings.durability, pace)
         return DeltaLog(store, TABLES[table], now=self.clock.now)
@@ -141,6 +156,8 @@ class System:
         """A host for these agents with the feed of `engine` (an agent's own engine wins)."""
         engine = agents[0].engine or engine
         workers = [agent.build(self) for agent in agents]
+        if self.unity_schema is not None:
+            return self.unity_host(agents, workers, engine)
         bus = self.bus(agents, workers)
         feed = self.feed(bus, engine)
         spans = Spans(self.settings, agents[0].host)
@@ -168,6 +185,36 @@ class System:
             memory_of=partial(HandlerMemory, self.shared_memory([agent.name for agent in agents])),
         )
 
+    def unity_host(self, agents: Sequence[Agent], workers: Sequence[Worker], engine: str) -> Host:
+        """A host over Unity Catalog. Projections, shared memory and upkeep are Databricks' own there: views, and OPTIMIZE."""
+        from bus.streaming.feed import ChangeFeed
+        from bus.streaming.spark_bus import SparkBus
+        from bus.streaming.spark_table import SparkTable
+
+        table = SparkTable(unity_session(), f"{self.unity_schema}.{AGENT_MESSAGES.name}", self.clock.now)
+        table.create()
+        table_id = table.check()
+        signer = Signer.load(self.home.keys, [agent.name for agent in agents], table_id, self.settings.env)
+        chain = AuditChain(f"{agents[0].host}-{uuid.uuid4().hex[:8]}")
+        bus = SparkBus(
+            table, seal=SigningSeal(signer, chain), linger_ms=self.settings.linger_ms, accept=self.accept(table_id)
+        )
+        checkpoints = self.home.checkpoints / f"host-{os.getpid()}"
+        spans = Spans(self.settings, agents[0].host)
+        return Host(
+            workers,
+            bus,
+            TailFeed(bus) if engine == "tail" else ChangeFeed(bus, table, checkpoints),
+            self.trust(table_id),
+            self.clock,
+            [*spans.middlewares, *self.middlewares],
+            engine=engine,
+            companions=[spans],
+            # A renewal is an append through Spark: it must cost little beside the work.
+            timing=Timing(max(self.settings.lease_s, UNITY_LEASE_S)),
+            may_redrive=self.may_redrive,
+        )
+
     def may_redrive(self, user: str) -> bool:
         """Whether this user may have everybody's messages delivered again, not only those of conversations of their own."""
         return self.roles.allows(user, MANAGE_AGENTS)
@@ -187,7 +234,7 @@ class System:
 
     def check_engine(self, engine: str) -> None:
         """Raises UnfitStore when the tables are where this engine cannot read them."""
-        if engine != "tail" and not isinstance(self.home.tables, Path):
+        if engine != "tail" and self.unity_schema is None and not isinstance(self.home.tables, Path):
             raise UnfitStore(
                 f"Structured Streaming reads tables in a folder or in Unity Catalog, and these are at {self.home.tables}; "
                 "use --engine tail (or TAILRACE_ENGINE=tail)"
@@ -295,6 +342,13 @@ class RoleRights(Rights):
 
     def manages(self, principal: str | None) -> bool:
         return principal is not None and self._roles.allows(principal, MANAGE_AGENTS)
+
+
+def unity_session() -> SparkSession:
+    """A session beside the others of the cluster's own Spark, which knows the catalogue."""
+    from pyspark.sql import SparkSession
+
+    return SparkSession.builder.getOrCreate().newSession()
 
 
 def streaming_session() -> SparkSession:
