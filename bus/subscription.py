@@ -57,8 +57,7 @@ class Subscription(Iterator[Message]):
         self._missed = True
         #: Ids given out since the log was first read. The bus drops what was copied in the log, a table shows it again.
         self._given: IdSet | None = None
-        self._leave = bus.subscribe(_weakly(self))
-        weakref.finalize(self, self._leave)  # a loop that was left by `break` closes nothing
+        self._leave = _subscribed(bus, self)
 
     def __enter__(self) -> Subscription:
         return self
@@ -178,12 +177,19 @@ class Subscription(Iterator[Message]):
         self.fail(Closed("the subscription was closed"))
 
 
-def _weakly(subscription: Subscription) -> Callable[[Arrival], None]:
-    """A listener that does not keep its subscription alive."""
+def _subscribed(bus: Bus, subscription: Subscription) -> Callable[[], None]:
+    """Listen without keeping the subscription alive: a loop that was left by `break` closes nothing.
+
+    The way out is taken in the bus's own thread. A finalizer would run anywhere, also where a lock is held.
+    """
     known = weakref.ref(subscription)
 
     def arrived(arrival: Arrival) -> None:
-        if (alive := known()) is not None:
+        alive = known()
+        if alive is None:
+            leave()
+        else:
             alive.arrived(arrival)
 
-    return arrived
+    leave = bus.subscribe(arrived)
+    return leave

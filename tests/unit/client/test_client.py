@@ -172,8 +172,9 @@ def test_a_killed_producer_is_run_again_and_nothing_counts_twice(live: Place) ->
     """The process dies right behind its commit: it cannot know that it won."""
     program = (
         "import os, sys, signal\n"
-        "from bus.client import TailraceClient\n"
-        "from tests.unit.client.conftest import Greeting\n"
+        "from tailrace import Payload, TailraceClient\n"
+        "class Greeting(Payload):\n"
+        "    text: str\n"
         "client = TailraceClient(sys.argv[1], user='eli')\n"
         "def die(arrival): sys.argv[2] == 'die' and arrival.own and os.kill(os.getpid(), signal.SIGKILL)\n"
         "client._session.bus.subscribe(die)\n"

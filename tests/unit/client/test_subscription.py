@@ -114,6 +114,17 @@ def test_iteration_ends_when_the_client_is_closed(place: Place) -> None:
         events.next_event(0)
 
 
+def test_a_loop_that_was_left_is_not_listened_for_any_more(place: Place) -> None:
+    client = place.client()
+    bus = client._session.bus
+    client.publish(Said(text="0"))
+    for _ in client.subscribe(Said, from_version=0):
+        break
+    listening = len(bus._listeners)
+    client.publish(Said(text="1"))
+    assert len(bus._listeners) == listening - 1
+
+
 def test_subscribing_to_nothing_says_how(place: Place) -> None:
     with pytest.raises(ValueError, match=r"client\.subscribe\(KnowledgeAdded\)"):
         place.client().subscribe()
