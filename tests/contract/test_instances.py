@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from bus.fold import INSTANCE_CHANGED
 from bus.memory import MemoryBus, MemoryLog
 from schemas.envelope import Message
-from tests.contract.harness import MemoryWorld, Ping, Pinger, Pong, eventually, message, result
+from tests.contract.harness import LogWorld, MemoryWorld, Ping, Pinger, Pong, eventually, message, result
 from workers.runtime.base import Context, Outgoing, Received, reply
 from workers.runtime.host import Host
 from workers.runtime.leases import Timing
@@ -125,20 +126,28 @@ def is_joined(host: Host) -> bool:
     return host.instances["Pinger"].lease.membership.joined
 
 
+@pytest.fixture(params=["memory", "log"])
+async def tail_world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Any]:
+    """Without a stream, where time stands still for a test, and where one test over a stream says enough."""
+    made = MemoryWorld() if request.param == "memory" else LogWorld(tmp_path)
+    yield made
+    await made.close()
+
+
 # --- nobody fails ----------------------------------------------------------------------------------------------------
 
 
-async def test_two_instances_share_the_conversations_and_nothing_is_handled_twice(world: Any) -> None:
+async def test_two_instances_share_the_conversations_and_nothing_is_handled_twice(tail_world: Any) -> None:
     first, second = Sharer(), Sharer()
-    hosts = [await world.host(first), await world.host(second)]
-    await eventually(lambda: all(is_joined(host) for host in hosts), world.patience)
+    hosts = [await tail_world.host(first), await tail_world.host(second)]
+    await eventually(lambda: all(is_joined(host) for host in hosts), tail_world.patience)
     sent = backlog()
-    await send(world, sent, each=True)
-    await eventually(lambda: len(first.ended) + len(second.ended) >= 300, world.patience)
-    await eventually(lambda: len(world.receipts("Pinger")) >= 300, world.patience)
+    await send(tail_world, sent, each=True)
+    await eventually(lambda: len(first.ended) + len(second.ended) >= 300, tail_world.patience)
+    await eventually(lambda: len(tail_world.receipts("Pinger")) >= 300, tail_world.patience)
     assert sorted(first.ended + second.ended) == list(range(300))
     assert min(len(first.ended), len(second.ended)) > 60
-    answered_once_and_in_order(world, sent)
+    answered_once_and_in_order(tail_world, sent)
 
 
 async def test_instances_join_and_leave_in_the_middle_of_a_backlog(world: Any) -> None:
@@ -164,114 +173,108 @@ async def test_instances_join_and_leave_in_the_middle_of_a_backlog(world: Any) -
     assert instances(world, "ended") == []
 
 
-async def test_a_conversation_under_way_is_handed_over_when_its_message_is_done(world: Any) -> None:
+async def test_a_conversation_under_way_is_handed_over_when_its_message_is_done(tail_world: Any) -> None:
     gates = {n: asyncio.Event() for n in range(6)}
     first, second = Sharer(gates), Sharer()
-    host = await world.host(first)
+    host = await tail_world.host(first)
     sent = [message(Ping(n=n), conversation=f"c{n % 6}") for n in range(12)]
-    await send(world, sent)
-    await eventually(lambda: len(first.began) == 6, world.patience)
-    other = await world.host(second)
-    await eventually(lambda: is_joined(other), world.patience)
+    await send(tail_world, sent)
+    await eventually(lambda: len(first.began) == 6, tail_world.patience)
+    other = await tail_world.host(second)
+    await eventually(lambda: is_joined(other), tail_world.patience)
     names = [host.instances["Pinger"].name, other.instances["Pinger"].name]
     theirs = [n for n in range(6) if max(names, key=lambda name: rank(f"c{n}", name)) == names[1]]
     fresh = [message(Ping(n=100 + n), conversation=f"fresh{n}") for n in range(20)]
-    await send(world, fresh)
-    await eventually(lambda: len(first.ended) + len(second.ended) == 20, world.patience)
+    await send(tail_world, fresh)
+    await eventually(lambda: len(first.ended) + len(second.ended) == 20, tail_world.patience)
     assert {n for n in first.ended + second.ended if n < 100} == set()
     for n, gate in gates.items():
         gate.set()
-        await eventually(lambda n=n: n + 6 in first.ended + second.ended, world.patience)
+        await eventually(lambda n=n: n + 6 in first.ended + second.ended, tail_world.patience)
     assert {n for n in second.ended if n < 100} == {n + 6 for n in theirs}
     assert {n for n in first.ended if n < 100} == {*range(12)} - {n + 6 for n in theirs}
-    await eventually(lambda: len(world.receipts("Pinger")) == 32, world.patience)
-    answered_once_and_in_order(world, [*sent, *fresh])
+    await eventually(lambda: len(tail_world.receipts("Pinger")) == 32, tail_world.patience)
+    answered_once_and_in_order(tail_world, [*sent, *fresh])
 
 
-@pytest.fixture
-def tail_only(request: pytest.FixtureRequest) -> None:
-    if "streaming" in request.node.name:
-        pytest.skip("time stands still here, and a stream needs its own")
-
-
-async def test_an_instance_alone_writes_nothing_and_with_company_renews(world: Any, tail_only: None) -> None:
+async def test_an_instance_alone_writes_nothing_and_with_company_renews(tail_world: Any) -> None:
     moments = Moments()
-    await world.host(Sharer(), timing=moments.timing())
+    await tail_world.host(Sharer(), timing=moments.timing())
     await moments.advance(100)
-    assert [row["kind"] for row in world.rows()] == [INSTANCE_CHANGED]
-    other = await world.host(Sharer(), timing=moments.timing())
-    await eventually(lambda: is_joined(other), world.patience)
+    assert [row["kind"] for row in tail_world.rows()] == [INSTANCE_CHANGED]
+    other = await tail_world.host(Sharer(), timing=moments.timing())
+    await eventually(lambda: is_joined(other), tail_world.patience)
     await moments.advance(30, step=0.5)
-    renewals = Counter(fact["instance"] for fact in instances(world, "renewed"))
+    renewals = Counter(fact["instance"] for fact in instances(tail_world, "renewed"))
     assert len(renewals) == 2
     assert all(6 <= count <= 10 for count in renewals.values()), renewals
-    assert instances(world, "ended") == []
-    await world.stop(other)
-    count = len(world.rows())
+    assert instances(tail_world, "ended") == []
+    await tail_world.stop(other)
+    count = len(tail_world.rows())
     await moments.advance(30)
-    assert len(world.rows()) == count
+    assert len(tail_world.rows()) == count
 
 
 # --- somebody does ---------------------------------------------------------------------------------------------------
 
 
-async def abandoned(world: Any, moments: Moments, worker: Sharer) -> tuple[Host, Asleep]:
+async def abandoned(tail_world: Any, moments: Moments, worker: Sharer) -> tuple[Host, Asleep]:
     """A host that stops renewing: its loop lives, for a test has one loop, but its lease is as that of one that hangs."""
     sleeper = Asleep(moments)
-    return await world.host(worker, timing=sleeper.timing), sleeper
+    return await tail_world.host(worker, timing=sleeper.timing), sleeper
 
 
-async def test_who_does_not_renew_is_taken_over_and_begins_again(world: Any, tail_only: None) -> None:
+async def test_who_does_not_renew_is_taken_over_and_begins_again(tail_world: Any) -> None:
     moments = Moments()
     gates = {n: asyncio.Event() for n in range(8)}
     lazy, awake = Sharer(gates), Sharer()
-    host, sleeper = await abandoned(world, moments, lazy)
-    other = await world.host(awake, timing=moments.timing())
-    await eventually(lambda: is_joined(other), world.patience)
+    host, sleeper = await abandoned(tail_world, moments, lazy)
+    other = await tail_world.host(awake, timing=moments.timing())
+    await eventually(lambda: is_joined(other), tail_world.patience)
     names = [host.instances["Pinger"].name, other.instances["Pinger"].name]
     mine = [f"c{n}" for n in range(40) if max(names, key=lambda name: rank(f"c{n}", name)) == names[0]][:8]
     sent = [message(Ping(n=n), conversation=mine[n % 8]) for n in range(24)]
-    await send(world, sent)
-    await eventually(lambda: len(lazy.began) == 8, world.patience)
+    await send(tail_world, sent)
+    await eventually(lambda: len(lazy.began) == 8, tail_world.patience)
     sleeper.asleep.set()
     await moments.advance(9)
-    assert instances(world, "ended") == []
+    assert instances(tail_world, "ended") == []
     assert awake.ended == []
     await moments.advance(6)
-    (ended,) = await eventually(lambda: instances(world, "ended"), world.patience)
+    (ended,) = await eventually(lambda: instances(tail_world, "ended"), tail_world.patience)
     assert (ended["instance"], ended["by"]) == (names[0], names[1])
-    await eventually(lambda: sorted(awake.ended) == list(range(24)), world.patience)
+    await eventually(lambda: sorted(awake.ended) == list(range(24)), tail_world.patience)
     for gate in gates.values():
         gate.set()
-    await eventually(lambda: sorted(lazy.ended) == list(range(8)), world.patience)
+    await eventually(lambda: sorted(lazy.ended) == list(range(8)), tail_world.patience)
     sleeper.wake()
     await moments.advance(1)
-    await eventually(lambda: is_joined(host) and host.instances["Pinger"].name != names[0], world.patience)
-    assert [fact["instance"] for fact in instances(world, "started")] == [*names, host.instances["Pinger"].name]
+    await eventually(lambda: is_joined(host) and host.instances["Pinger"].name != names[0], tail_world.patience)
+    assert [fact["instance"] for fact in instances(tail_world, "started")] == [*names, host.instances["Pinger"].name]
     again = [message(Ping(n=100 + n), conversation=f"again{n}") for n in range(60)]
-    await send(world, again)
-    await eventually(lambda: len(world.receipts("Pinger")) == 84, world.patience)
+    await send(tail_world, again)
+    await eventually(lambda: len(tail_world.receipts("Pinger")) == 84, tail_world.patience)
     assert min(len([n for n in worker.ended if n >= 100]) for worker in (lazy, awake)) > 5
-    answered_once_and_in_order(world, [*sent, *again])
+    answered_once_and_in_order(tail_world, [*sent, *again])
 
 
-async def test_a_process_known_to_be_dead_is_taken_over_at_once(world: Any, tail_only: None) -> None:
+async def test_a_process_known_to_be_dead_is_taken_over_at_once(tail_world: Any) -> None:
     moments = Moments()
     sent = [message(Ping(n=n), conversation=f"c{n}") for n in range(20)]
     gates = {n: asyncio.Event() for n in range(20)}
     first, second = Sharer(gates), Sharer()
-    _, sleeper = await abandoned(world, moments, first)
-    await send(world, sent)
-    await eventually(lambda: len(first.began) == 8, world.patience)
-    (fact,) = instances(world, "started")
+    _, sleeper = await abandoned(tail_world, moments, first)
+    await send(tail_world, sent)
+    await eventually(lambda: len(first.began) == 8, tail_world.patience)
+    (fact,) = instances(tail_world, "started")
     sleeper.asleep.set()
-    await world.host(second, timing=moments.timing(lambda where: False if where == fact["host"] else None))
-    await eventually(lambda: sorted(second.ended) == list(range(20)), world.patience)
-    assert [one["instance"] for one in instances(world, "ended")] == [fact["instance"]]
+    await tail_world.host(second, timing=moments.timing(lambda where: False if where == fact["host"] else None))
+    await eventually(lambda: sorted(second.ended) == list(range(20)), tail_world.patience)
+    assert [one["instance"] for one in instances(tail_world, "ended")] == [fact["instance"]]
     for gate in gates.values():
         gate.set()
-    await eventually(lambda: len(world.receipts("Pinger")) == 20, world.patience)
-    answered_once_and_in_order(world, sent)
+    await eventually(lambda: len(tail_world.receipts("Pinger")) == 20, tail_world.patience)
+    answered_once_and_in_order(tail_world, sent)
 
 
 class DeafBus(MemoryBus):
