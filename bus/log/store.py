@@ -6,10 +6,12 @@ import errno
 import fcntl
 import os
 import random
+import threading
 import time
 import uuid
 import weakref
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +41,8 @@ class Pace:
             raise ValueError(f"a pace goes from short to long, not from {self.busy} s to {self.idle} s")
 
 
+#: Syncs of data files, beside those of the entries that name them.
+_SYNCS = ThreadPoolExecutor(4, thread_name_prefix="disk-sync")
 #: Seconds a writer waits for its turn at most.
 PATIENCE = 0.05
 #: What link(2) says where there are no hard links.
@@ -122,6 +126,7 @@ class LocalStore:
         # Hidden from every Delta reader (leading underscore), on the same file system, so that link(2) works.
         self._scratch = f"{root}/_tailrace/tmp"
         self._known_folders: set[str] = set()
+        self._thread = threading.local()
         self._turnstile: int | None = None
 
     def check(self) -> None:
@@ -130,8 +135,14 @@ class LocalStore:
     def put(self, path: str, data: bytes) -> None:
         """For names that nobody else uses (data files with a random name): no link needed."""
         folder = self._folder_of(path)
-        self._write(f"{self.uri}/{path}", data)
-        self._sync_folder(folder)
+        target = f"{self.uri}/{path}"
+        if self.durability == "os":
+            self._write(target, data)
+            return
+        # It has to be on the disk before an entry names it, not before the entry is written beside it: the two syncs
+        # share what the disk does for them. `put_if_absent` waits for it.
+        self._write(target, data, sync=False)
+        self._under_way().append(_SYNCS.submit(self._sync, target, folder))
 
     def put_if_absent(self, path: str, data: bytes) -> bool:
         folder = self._folder_of(path)
@@ -139,6 +150,7 @@ class LocalStore:
         target, scratch = f"{self.uri}/{path}", f"{self._scratch}/{uuid.uuid4().hex}"
         self._write(scratch, data)
         try:
+            self._wait_for_syncs()
             # link(2) fails when the name exists, and shows the whole file or nothing: the put-if-absent of POSIX.
             os.link(scratch, target)
         except FileExistsError:
@@ -228,13 +240,37 @@ class LocalStore:
         with suppress(FileNotFoundError):
             os.unlink(self.root / path)
 
-    def _write(self, target: str, data: bytes) -> None:
+    def _under_way(self) -> list[Future[None]]:
+        """Syncs that the next entry of this thread has to wait for."""
+        found: list[Future[None]] = self._thread.__dict__.setdefault("syncs", [])
+        return found
+
+    def _wait_for_syncs(self) -> None:
+        """Raises OSError when one failed; its file is gone then."""
+        syncs = self._under_way()
+        while syncs:
+            syncs.pop().result()
+
+    def _sync(self, target: str, folder: str) -> None:
+        try:
+            descriptor = os.open(target, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            self._sync_folder(folder)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(target)
+            raise
+
+    def _write(self, target: str, data: bytes, sync: bool = True) -> None:
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
             view = memoryview(data)
             while view:
                 view = view[os.write(descriptor, view) :]
-            if self.durability == "disk":
+            if self.durability == "disk" and sync:
                 os.fsync(descriptor)
         except BaseException:
             os.unlink(target)  # a full disk must not leave half a file behind
