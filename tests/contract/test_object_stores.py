@@ -118,6 +118,16 @@ def test_the_head_is_found_and_no_table_says_what_to_do(place: str) -> None:
     assert [version for version, _ in log._entries_after(1)] == [2, 3]
 
 
+def test_one_place_has_several_names(monkeypatch: pytest.MonkeyPatch, azure_port: int) -> None:
+    """Through Blob's own interface: the emulator has no other."""
+    place = f"{use_azure(monkeypatch, azure_port)}/{uuid.uuid4().hex}"
+    account = "abfss://tables@devstoreaccount1.dfs.core.windows.net"
+    log = DeltaLog(place.replace("az://tables", account), AGENT_MESSAGES)
+    log.create()
+    assert log.append(codec.to_arrow([message(Ping(n=1))], 1)) == 1
+    assert len(read_rows(log.uri)) == len(read_rows(place)) == 1
+
+
 def test_a_store_that_ignores_the_condition_is_refused_and_stays_empty(place: str) -> None:
     class Careless(ObjectStore):
         def _create(self, path: str, data: bytes) -> None:

@@ -62,8 +62,8 @@ def demo(
         with terminal.working("letting the hosts finish"):
             hosts.stop()
     elapsed = time.monotonic() - began
-    terminal.show(views.summary(taken, system.home.root, elapsed))
-    terminal.show(views.next_steps(system.home.root), soft_wrap=True)
+    terminal.show(views.summary(taken, system.home, elapsed))
+    terminal.show(views.next_steps(system.home), soft_wrap=True)
     good = report.ok and all(outcome.status == request.expected for request, outcome in taken)
     terminal.emit(
         {

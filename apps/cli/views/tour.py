@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -17,6 +18,10 @@ from apps.cli.views.answer import answer
 from apps.cli.views.names import status
 from apps.cli.views.rows import plain_table
 from apps.cli.views.trace import tree
+
+if TYPE_CHECKING:
+    from bus.home import Home
+    from bus.log.store import Location
 
 
 def heading(place: int, request: Request, role: str) -> RenderableType:
@@ -34,7 +39,7 @@ def conversation(request: Request, outcome: Outcome) -> RenderableType:
     return Group("", tree(outcome.timeline), shown)
 
 
-def summary(taken: Sequence[tuple[Request, Outcome]], home: Path, elapsed_s: float) -> RenderableType:
+def summary(taken: Sequence[tuple[Request, Outcome]], home: Home, elapsed_s: float) -> RenderableType:
     table = plain_table("", "who", "request", "outcome", "hops", "total", right=("hops", "total"))
     for request, outcome in taken:
         fits = outcome.status == request.expected
@@ -57,13 +62,12 @@ def summary(taken: Sequence[tuple[Request, Outcome]], home: Path, elapsed_s: flo
     )
 
 
-def places(home: Path) -> RenderableType:
+def places(home: Home) -> RenderableType:
     """Where to look next, with lines to paste."""
-    shown = _short(home)
     lines = [
-        ("every message ever sent", f"{shown}/tables/agent_messages"),
-        ("what auditors query", f"{shown}/tables/audit_log, approvals, executions"),
-        ("the published result", f"{shown}/warehouse/results/top_customers"),
+        ("every message ever sent", _short(home.table("agent_messages"))),
+        ("what auditors query", f"{_short(home.table('audit_log'))}, approvals, executions"),
+        ("the published result", _short(home.warehouse / "results" / "top_customers")),
     ]
     grid = plain_table("where things are", "")
     for what, where in lines:
@@ -71,9 +75,9 @@ def places(home: Path) -> RenderableType:
     return grid
 
 
-def next_steps(home: Path) -> RenderableType:
+def next_steps(home: Home) -> RenderableType:
     """Lines to paste; to be printed without breaking them."""
-    table = f"{_short(home)}/tables/audit_log"
+    table = _short(home.table("audit_log"))
     lines = [
         f"python -c \"import deltalake; print(deltalake.DeltaTable('{table}').to_pyarrow_table().slice(0, 3))\"",
         "tailrace trace last",
@@ -88,8 +92,8 @@ def _took(elapsed_s: float) -> Text:
     return Text(f"{elapsed_s:.0f} s in all", style="quiet")
 
 
-def _short(home: Path) -> str:
+def _short(place: Location) -> str:
     try:
-        return str(home.relative_to(Path.cwd()))
+        return str(Path(place).relative_to(Path.cwd())) if isinstance(place, Path) else place
     except ValueError:
-        return str(home)
+        return str(place)
