@@ -28,8 +28,8 @@ def main() -> None:
         # Only what has no threads yet can be held whole; Arrow and its like start theirs as they are loaded.
         held = confine(asked["closed"], asked["writable"], asked["network"])
         answer({"report": _replay(asked, held, answer)})
-    except BrokenPipeError:
-        os._exit(1)  # whoever asked has gone
+    except (BrokenPipeError, KeyboardInterrupt):
+        os._exit(1)  # whoever asked has gone, or goes
     except Exception as error:
         if os.environ.get("TAILRACE_DEBUG"):
             raise

@@ -44,8 +44,11 @@ def replay_confined(system: System, request: ReplayRequest, progress: Progress =
         assert child.stdout is not None
         try:
             return _listen(child.stdout, progress)
+        except BaseException:
+            child.terminate()  # whoever leaves ends what it started
+            raise
         finally:
-            child.stdout.close()  # it ends when nobody listens
+            child.stdout.close()
             child.wait()
 
 

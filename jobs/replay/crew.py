@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from bus.errors import LogMissing
 from bus.trust import Trust
 from config import files
-from jobs.agents import AGENTS, find
+from config.files import ConfigError
+from jobs.agents import AGENTS, UnknownAgent, find
 from jobs.bootstrap import RoleRights, System
 from jobs.replay.request import CannotReplay, ReplayRequest
 from schemas.envelope import Message
@@ -71,8 +72,7 @@ class Crew:
     async def replayer(self, agent: str) -> Replayer | None:
         """None when there is no code for it here."""
         if agent not in self._replayers:
-            with files.replaced(self._files):
-                worker = self._built(agent)
+            worker = self._built_from_files(agent)
             if worker is not None:
                 self.places[agent] = f"{type(worker).__module__}:{type(worker).__qualname__}"
                 await worker.warm()
@@ -86,6 +86,18 @@ class Crew:
         for replayer in self._replayers.values():
             if replayer is not None:
                 await replayer.worker.close()
+
+    def _built_from_files(self, agent: str) -> Worker | None:
+        try:
+            with files.replaced(self._files):
+                return self._built(agent)
+        except (ConfigError, CannotReplay, UnknownAgent):
+            raise
+        except Exception as error:
+            if not self._files:
+                raise
+            named = ", ".join(str(path) for path in self._files.values())
+            raise CannotReplay(f"{agent} cannot be made with {named}: {error}") from error
 
     def _built(self, name: str) -> Worker | None:
         shipped = next((agent.build for agent in AGENTS if agent.name == name), None)

@@ -147,6 +147,23 @@ async def test_a_file_that_is_not_there_is_named(recorded: Recorded, tmp_path: P
         await replay(recorded.system, ReplayRequest(files={"mas_config.yaml": tmp_path / "nowhere.yaml"}))
 
 
+@pytest.mark.parametrize(
+    ("name", "agent", "text"),
+    [
+        ("mas_config.yaml", "orchestrator", "max_question_length: 1\nplanz: {}\n"),
+        ("semantic/tpch.yaml", "code", "tables: 7\n"),
+        ("semantic/tpch.yaml", "code", "a: [b\n"),
+    ],
+)
+async def test_a_file_that_is_wrong_is_named(
+    recorded: Recorded, tmp_path: Path, name: str, agent: str, text: str
+) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(text)
+    with pytest.raises(CannotReplay, match=r"cannot be made with .*wrong\.yaml: "):
+        await replay(recorded.system, ReplayRequest(agent=agent, files={name: path}))
+
+
 async def test_the_files_are_the_usual_ones_again_afterwards(recorded: Recorded, tmp_path: Path) -> None:
     usual = files.text("rbac_roles.yaml")
     path = rewritten("rbac_roles.yaml", tmp_path, lambda document: document["roles"].pop("knowledge_curator"))
