@@ -56,6 +56,7 @@ def _ours(scratch: Path) -> list[Contestant]:
         Tailrace(scratch, durability="disk"),
         Tailrace(scratch, signed=False),
         Tailrace(scratch, answer=False),
+        Tailrace(scratch, hosts=2),
     ]
 
 
@@ -93,7 +94,11 @@ def _goals(results: Sequence[Result], out: Measurements) -> None:
                 ratio = mine.hop_p50 / other.hop_p50
                 out.ratio(f"hop p50, {mine.contestant.name} / {rival}", ratio, goal, ratio <= share)
     if (other := by_name.get("procrastinate")) is not None:
-        for name in ("Tailrace (tail, os)", "Tailrace (tail, disk)", "Tailrace (tail, os, unsigned)"):
+        for words in ("tail, os", "tail, os, 2 hosts", "tail, disk", "tail, os, unsigned"):
+            name = f"Tailrace ({words})"
             if (mine := by_name.get(name)) is not None:
                 ratio = mine.per_second / other.per_second
                 out.ratio(f"sustained, {name} / procrastinate", ratio, "at least 10 x", ratio >= 10)
+        if ours is not None:
+            ratio = other.cpu_per_thousand / ours.cpu_per_thousand
+            out.figure(f"CPU of a message, procrastinate / {ours.contestant.name}", f"{ratio:.1f} x")

@@ -37,7 +37,7 @@ class ClientSender(Sender):
 class Tailrace(Contestant):
     """`answer`: each handling is a response and a receipt in one commit; without it a receipt alone.
 
-    `home`: one that is there already, with whatever its log holds.
+    `home`: one that is there already, with whatever its log holds. `hosts`: processes that share the work.
     """
 
     def __init__(
@@ -49,8 +49,11 @@ class Tailrace(Contestant):
         answer: bool = True,
         burst: int = 4000,
         home: Path | None = None,
+        hosts: int = 1,
     ) -> None:
         words = [engine, durability, *([] if signed else ["unsigned"]), *([] if answer else ["receipts only"])]
+        words += [f"{hosts} hosts"] if hosts > 1 else []
+        self._hosts = hosts
         self.name = f"Tailrace ({', '.join(words)})"
         self.burst = burst
         self.slow = engine == "streaming"
@@ -75,7 +78,8 @@ class Tailrace(Contestant):
 
     def workers(self, reports: Path) -> list[subprocess.Popen[bytes]]:
         signatures = "signed" if self._signed else "unsigned"
-        return [python("jobs.bench.echo", self.home, self._engine, self._durability, signatures, reports)]
+        words = (self.home, self._engine, self._durability, signatures, reports)
+        return [python("jobs.bench.echo", *words) for _ in range(self._hosts)]
 
     def mark(self) -> None:
         self._marked = self._system.log(AGENT_MESSAGES.name).head()
