@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from bus.errors import LogMissing, StoreRefused, StoreUnavailable, Superseded, UnfitStore
 from bus.log import rows as codec
@@ -29,7 +31,7 @@ from schemas.tables import AGENT_MESSAGES
 from tests.contract import crash_host
 from tests.contract.broken_line import Line
 from tests.contract.emulators import azure_port, s3_port, use_azure, use_s3
-from tests.contract.harness import LogWorld, Ping, error_of, message, read_rows, result
+from tests.contract.harness import LogWorld, Ping, Pinger, error_of, eventually, message, read_rows, result
 from tests.contract.test_crashes import Hosts, Producer, check, until
 from tests.contract.test_handling import (
     output_of,
@@ -283,6 +285,42 @@ def test_a_store_that_is_gone_is_named_and_comes_back(monkeypatch: pytest.Monkey
             log.put(1, codec.to_arrow([message(Ping(n=1))], 1))
         line.breaks("nothing")
         assert log.append(codec.to_arrow([message(Ping(n=1))], 1)) == 1
+
+
+async def test_a_host_lives_through_an_outage_that_takes_its_commit(
+    monkeypatch: pytest.MonkeyPatch, s3_port: int
+) -> None:
+    """Longer than a put is tried for: the host's commit fails, the message stays its own, and is answered once."""
+    with Line(s3_port) as line:
+        place = f"{use_s3(monkeypatch, line.port)}/{uuid.uuid4().hex}"
+        ours = ObjectStore(f"{place}/agent_messages", sleep=lambda _: None)
+        use_s3(monkeypatch, s3_port)  # everybody else has another line
+        world = LogWorld(place)
+        worker = Pinger(gate=asyncio.Event())
+        bus = world._opened(LogBus(DeltaLog(ours, AGENT_MESSAGES)))
+        try:
+            await world.host(worker, bus=bus)
+            outside = world.bus()
+            first, second = message(Ping(n=1)), message(Ping(n=2))
+            await asyncio.wrap_future(outside.submit([first]))
+            await eventually(lambda: worker.began, 30)
+            line.breaks("everything")
+            await asyncio.wrap_future(outside.submit([second]))
+            worker.gate.set()
+            with capture_logs() as said:
+                await eventually(lambda: any(one["event"] == "host.commit_failed" for one in said), 30)
+            assert world.receipts() == []
+            line.breaks("nothing")
+            await eventually(lambda: len(world.receipts()) == 2, 30)
+        finally:
+            line.breaks("nothing")
+            await world.close()
+        assert sorted(worker.ended) == [1, 2]
+        for kind in ("Receipt", "Pong"):
+            assert Counter(row["causation_id"] for row in world.of_kind(kind)) == {
+                first.message_id: 1,
+                second.message_id: 1,
+            }
 
 
 # --- errors are part of the product --------------------------------------------------------------------------------------
