@@ -22,6 +22,8 @@ STATES = "_tailrace"
 SCRATCH = "_tailrace/tmp"
 #: Seconds a file nobody refers to is spared: its writer may be slow, or asleep.
 ORPHAN_AGE_S = 86_400.0
+#: Data files one pass deletes, roughly.
+AT_ONCE = 5_000
 #: Checkpoints that are kept, so that whoever just read where the newest is still finds it.
 KEPT_CHECKPOINTS = 2
 
@@ -97,7 +99,10 @@ def _note_removed(table: DeltaLog, version: int) -> None:
 def vacuum(table: DeltaLog, alive: Collection[str], keep_s: float, done: Cleaned) -> None:
     """Delete files that left the table `keep_s` ago, by the notes. `alive`: paths that must stay whatever a note says."""
     now_ms = table.now().timestamp() * 1000
+    before = done.files
     for name in sorted(table.store.names(FOLDER)):
+        if done.files - before >= AT_ONCE:
+            break  # the rest has time until the next pass; the log has not
         note = json.loads(table.store.get(f"{FOLDER}/{name}") or b"{}")
         if not note or now_ms - note["at_ms"] < keep_s * 1000:
             continue

@@ -14,6 +14,7 @@ import pytest
 
 from bus.errors import LogMissing
 from bus.fold import State
+from bus.log import cleanup
 from bus.log import rows as codec
 from bus.log.bus import LogBus
 from bus.log.cleanup import ORPHAN_AGE_S
@@ -209,6 +210,16 @@ def test_files_that_left_stay_for_those_who_still_read_them(place: Place) -> Non
     assert done.cleaned.files == 40
     assert len(first & place.data) == 80
     assert len(ids(place.log)) == 120
+
+
+def test_a_pass_deletes_only_so_many_files(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cleanup, "AT_ONCE", 10)
+    for part in range(4):
+        place.send(20, f"p{part}-")
+        place.upkeep.run()
+    place.time.pass_by(KEEP_S + 1)
+    assert [place.upkeep.run().cleaned.files for _ in range(3)] == [20, 20, 0]
+    assert len(ids(place.log)) == 80
 
 
 def test_a_file_of_nobody_is_spared_for_a_day(place: Place) -> None:
