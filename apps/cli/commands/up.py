@@ -55,7 +55,8 @@ def up(
             terminal.say("everything runs already: tailrace agents")
         else:
             processes.start(missing, system.settings.engine, instances=wanted)
-            processes.start_upkeep(system.settings.engine)
+            if system.unity_schema is None:
+                processes.start_upkeep(system.settings.engine)
             watch(processes, terminal, stop, LOOK_S)
         started = [child.host for child in processes.children if child.agents]
         if started:

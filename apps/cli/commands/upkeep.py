@@ -45,6 +45,10 @@ def upkeep(
     from jobs import upkeep as job
 
     terminal = terminal_of(context)
+    catalogue = open_system(home_needed=False).unity_schema
+    if catalogue is not None:
+        cause = f"the tables are in Unity Catalog ({catalogue}), which keeps them in shape itself"
+        raise CommandError(cause, "predictive optimization does it: enable it for the schema", MISUSE)
     system = open_system(retain_days=retain_days, archive=archive)
     retention = _retention(system, retain_days, archive, discard)
     with job.alone(system.home):

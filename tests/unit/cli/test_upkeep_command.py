@@ -86,6 +86,12 @@ def test_nothing_leaves_by_mistake(run: Run, kept: System, words: list[str], sai
     assert (found.code, said in found.err) == (2, True), found.err
 
 
+def test_unity_catalog_keeps_its_own_tables(run: Run, kept: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAILRACE_TABLES", "uc://main.tailrace")
+    said = run("upkeep")
+    assert (said.code, "predictive optimization" in said.err) == (2, True), said.err
+
+
 def handled(system: System) -> None:
     """A conversation that is over, and known to every projection."""
     send(system, 1)
