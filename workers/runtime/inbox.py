@@ -85,11 +85,12 @@ class Inbox:
         self._held -= 1
         if not self._busy:
             self._settled.set()
-        if self._conversations.get(conversation):
-            self._offer(conversation)
-        else:
-            self._conversations.pop(conversation, None)
-        self._refill()
+        if waiting := self._conversations.get(conversation):
+            self._offer(waiting[0])
+        elif waiting is not None:
+            del self._conversations[conversation]
+        if self._beyond:
+            self._refill()
 
     def drop(self, conversation: str) -> None:
         """Forget what waits of a conversation, because it is another instance's now. What is under way is not touched."""
@@ -127,7 +128,7 @@ class Inbox:
             waiting = self._conversations[conversation] = deque()
         waiting.append(message)
         if len(waiting) == 1 and conversation not in self._busy:
-            self._offer(conversation)
+            self._offer(message)
 
     def _refill(self) -> None:
         while self._held < self._capacity and self._next_in:
@@ -141,9 +142,10 @@ class Inbox:
             else:
                 del self._beyond[conversation]
 
-    def _offer(self, conversation: str) -> None:
-        self._ready.push(self._conversations[conversation][0])
-        self._wake()
+    def _offer(self, head: Message) -> None:
+        self._ready.push(head)
+        if self._waiting:
+            self._wake()
 
     def _wake(self) -> None:
         while self._waiting:

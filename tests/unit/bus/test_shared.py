@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -267,3 +268,22 @@ def test_all_processes_agree_with_a_dictionary(tmp_path_factory: pytest.TempPath
         expected = {key: value for key, (value, ends) in model.items() if ends > moment.now}
         for memory in memories:
             assert {key: memory.get("s", key, ELI) for key in memory.keys("s", ELI)} == expected
+
+
+def test_several_writers_at_once_lose_nothing_and_agree(log: Counted) -> None:
+    memories = [opened(log) for _ in range(4)]
+
+    def write(who: int) -> None:
+        for n in range(4):
+            memories[who].put("s", f"{who}-{n}", n, ELI)
+            memories[who].put("s", "last", [who, n], ELI)
+            memories[who].put("s", "once", who, ELI, fact_id=f"once-{n}")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    late = opened(log)
+    assert len(late.keys("s", ELI)) == 4 * 4 + 2
+    for key in ("last", "once"):
+        assert {str(memory.get("s", key, ELI)) for memory in memories} == {str(late.get("s", key, ELI))}
+    found, _ = log.scan()
+    assert sum(str(fact).startswith("once-") for fact in found.column("fact_id").to_pylist()) == 4
