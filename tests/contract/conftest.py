@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from tests.contract.emulators import azure_port, s3_port
 from tests.contract.harness import LogWorld, MemoryWorld, StreamingWorld
 from tests.contract.sparks import spark
 
-__all__ = ["spark"]
+__all__ = ["azure_port", "s3_port", "spark"]
 
 
 @pytest.fixture(

@@ -16,10 +16,8 @@ from config.settings import Settings
 from jobs.bootstrap import System
 from schemas.tables import AGENT_MESSAGES
 from tailrace.embedded import local
-from tests.contract.emulators import s3_port, use_s3
+from tests.contract.emulators import use_s3
 from tests.unit.client.conftest import Greeter, Greeting, Said, running
-
-__all__ = ["s3_port"]
 
 ADA = Greeting(text="Ada")
 

@@ -30,7 +30,7 @@ from schemas.envelope import Message
 from schemas.tables import AGENT_MESSAGES
 from tests.contract import crash_host
 from tests.contract.broken_line import Line
-from tests.contract.emulators import azure_port, s3_port, use_azure, use_s3
+from tests.contract.emulators import use_azure, use_s3
 from tests.contract.harness import LogWorld, Ping, Pinger, error_of, eventually, message, read_rows, result
 from tests.contract.test_crashes import Hosts, Producer, check, until
 from tests.contract.test_handling import (
@@ -45,8 +45,6 @@ from tests.contract.test_handling import (
 )
 
 __all__ = [
-    "azure_port",
-    "s3_port",
     "test_a_host_that_starts_later_finds_what_is_open",
     "test_a_lost_decision_drops_its_whole_commit_and_nobody_elses",
     "test_a_request_gets_its_response",
@@ -54,6 +52,10 @@ __all__ = [
     "test_messages_of_a_conversation_are_handled_in_log_order",
     "test_receipt_and_outputs_are_rows_of_one_commit",
 ]
+
+
+#: Installing azurite, once, takes most of a minute.
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(params=["s3", "azure"])
