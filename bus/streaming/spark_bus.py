@@ -249,8 +249,16 @@ class SparkBus:
                 pending = self._still_wanted(pending)
             if not pending:
                 return
+            try:
+                sealed = self._seal.apply([m for one in pending for m in one.messages])
+            except Exception:
+                if len(pending) == 1:
+                    raise
+                for one in pending:  # one of them cannot be signed; its neighbours go on
+                    self._commit([one])
+                return
             self._number += 1
-            append = _Append(self._number, self._seal.apply([m for one in pending for m in one.messages]), pending)
+            append = _Append(self._number, sealed, pending)
             with self._lock:
                 self._under_way = append
             self.table.append(append.messages, self._app_id, append.number)

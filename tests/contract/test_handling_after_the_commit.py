@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 from bus.base import Bus, Feed
-from bus.errors import LogError, Superseded
+from bus.errors import LogError, MissingKey, Superseded
 from bus.fold import State, valid_rows
 from bus.log import rows as codec
 from bus.streaming.spark_bus import SparkBus, indivisible
@@ -172,12 +172,22 @@ class NumberingSeal:
         self.upto = self.tried = 0
 
     def apply(self, messages: Sequence[Message]) -> list[Message]:
+        if any(m.from_agent == "user:nobody" for m in messages):
+            raise MissingKey("this process holds no key for user:nobody")
         self.tried = self.upto + len(messages)
         numbered = enumerate(messages, self.upto + 1)
         return [m.model_copy(update={"traceparent": str(number)}) for number, m in numbered]
 
     def commit(self) -> None:
         self.upto = self.tried
+
+
+async def test_what_cannot_be_signed_does_not_keep_its_neighbours_out(world: ListWorld) -> None:
+    bus = world.bus(seal=NumberingSeal(), linger_ms=50)
+    senders = ["user:eli", "user:nobody", "user:eli"]
+    futures = [bus.submit([message(Ping(n=n), from_agent=sender)]) for n, sender in enumerate(senders)]
+    assert [type(error_of(future)) for future in futures] == [type(None), MissingKey, type(None)]
+    assert [m.traceparent for m in world.raw()] == ["1", "2"]
 
 
 async def test_a_commit_that_comes_late_takes_its_place_in_the_audit_chain_before_another_does(
