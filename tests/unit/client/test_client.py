@@ -266,10 +266,16 @@ def test_a_forged_answer_is_not_given_out(place: Place) -> None:
     }
     ids = {"message_id": "forged", "causation_id": sent.message_id}
     forger = LogBus(place.system.log("agent_messages"), follow_only=True)
-    forger.submit([Message(**sent.model_dump() | says | ids)]).result()
+    forged = Message(**sent.model_dump() | says | ids)
+    with ThreadPoolExecutor(1) as thread:
+        answer = thread.submit(client.wait, sent, 0.5)
+        time.sleep(0.1)
+        forger.submit([forged]).result()  # while it waits
+        with pytest.raises(TimedOut):
+            answer.result(10)
     forger.close()
     with pytest.raises(TimedOut):
-        client.wait(sent, 0.1)
+        client.wait(sent, 0.01)  # and when it is in the past
 
 
 def test_an_agent_that_got_its_key_later_is_believed(place: Place) -> None:
@@ -355,3 +361,12 @@ def test_what_came_while_nobody_listened_is_still_known(place: Place) -> None:
     for n in range(5):
         assert client.send("Greeter", ADA, message_id=f"order-{n}").message_id == f"order-{n}"
     assert len(place.rows()) == 10
+
+
+def test_ids_that_were_read_once_are_kept_up_to_date(place: Place) -> None:
+    client, other = place.client(), place.client()
+    for n in range(5):  # after some of them all ids are read, and kept
+        with pytest.raises(TimedOut):
+            client.wait(f"nothing-{n}", 0.001)
+    first = other.send("Greeter", ADA, message_id="order-1")
+    assert client.send("Greeter", ADA, message_id="order-1").position == first.position
