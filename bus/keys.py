@@ -19,7 +19,7 @@ from schemas.envelope import Message
 
 #: A row signed by itself: `ed25519:<signature>`, base64.
 PREFIX = "ed25519:"
-#: Rows of one commit signed together: `ed25519-tree:<place>:<rows>:<signature of the root>:<path>`.
+#: Rows of one commit signed together: `ed25519-tree:<group>:<rows>:<signature of the root>:<path>`, see bus/tree.py.
 TREE = "ed25519-tree:"
 #: What the signature of bytes that are no row covers, before them.
 _STATEMENT = b"tailrace.statement\x00"
@@ -189,13 +189,17 @@ class Signer:
 
     def signatures(self, sender: str, data: Sequence[bytes]) -> list[str]:
         """The signature column for rows with these signed bytes, all by the key of this sender."""
-        _, private = self._key(sender)
         if len(data) == 1:
-            return [PREFIX + _text(private.sign(data[0]))]
+            return [PREFIX + _text(self._key(sender)[1].sign(data[0]))]
+        texts, width = self.group_signatures(sender, data)
+        return [texts[place // width] for place in range(len(data))]
+
+    def group_signatures(self, sender: str, data: Sequence[bytes]) -> tuple[list[str], int]:
+        """The same, each text once: it is that of so many rows one after the other."""
         grown = tree.Tree(data)
-        signature = _text(private.sign(_rooted(len(data), grown.root)))
+        signature = _text(self._key(sender)[1].sign(_rooted(len(data), grown.root)))
         end = f":{len(data)}:{signature}:"
-        return [f"{TREE}{place}{end}{path}" for place, path in enumerate(grown.paths())]
+        return [f"{TREE}{place}{end}{path}" for place, path in enumerate(grown.paths())], tree.group_of(len(data))
 
 
 class KeyWitness:

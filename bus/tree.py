@@ -1,7 +1,8 @@
 """A Merkle tree over the rows that one key signs in one commit: one signature for all, and a short path for each.
 
-Leaves stand in groups of eight; over the groups the tree is binary, and the last node of an odd level goes up as it is.
-A row's path is its whole group, which eight rows share as one text, then the siblings from the group up to the root.
+Leaves stand in groups; over the groups the tree is binary, and the last node of an odd level goes up as it is. A path is a
+whole group, then the siblings from the group up to the root: all rows of a group share it as one text, which is what
+makes signing thousands of rows cheap.
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ from binascii import b2a_base64
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 
-GROUP = 8
 _HASH = 32
 _TEXT = 44  # base64 of a hash
 # A leaf can never be taken for a group, nor a group for a node.
 _LEAF, _GROUP, _NODE = b"tailrace.leaf", b"tailrace.group", b"tailrace.node"
+
+
+def group_of(size: int) -> int:
+    """Rows of a group: few where each row is stored with its text, many where one text is stored for a whole group."""
+    return 8 if size <= 256 else 32
 
 
 def _leaf(row: bytes) -> bytes:
@@ -35,8 +40,8 @@ class Tree:
 
     def __init__(self, rows: Sequence[bytes]) -> None:
         leaves = [blake2b(row, digest_size=_HASH, person=_LEAF).digest() for row in rows]
-        self._size = len(leaves)
-        self._groups = [b"".join(leaves[place : place + GROUP]) for place in range(0, len(leaves), GROUP)]
+        width = group_of(len(leaves))
+        self._groups = [b"".join(leaves[place : place + width]) for place in range(0, len(leaves), width)]
         self._levels = [[_group(group) for group in self._groups]]
         while len(level := self._levels[-1]) > 1:
             above = [_node(level[place] + level[place + 1]) for place in range(0, len(level) - 1, 2)]
@@ -47,31 +52,32 @@ class Tree:
         return self._levels[-1][0]
 
     def paths(self) -> list[str]:
-        """For each row its path, as text: every part encoded once, however many rows it stands in."""
+        """For each group its rows' path, as text: every part encoded once, however many paths it stands in."""
         found = [""]
         for level in reversed(self._levels[:-1]):
             texts = [_encoded(node) for node in level]
             last = len(level) - 1
             # What is above is the same for both children of a node; each adds its sibling below.
             found = [found[p >> 1] if p ^ 1 > last else texts[p ^ 1] + found[p >> 1] for p in range(len(level))]
-        whole = [_encoded(group) + above for group, above in zip(self._groups, found, strict=True)]
-        return [whole[place // GROUP] for place in range(self._size)]
+        return [_encoded(group) + above for group, above in zip(self._groups, found, strict=True)]
 
 
 def climb(row: bytes, place: int, size: int, path: str) -> Iterator[tuple[bytes, int, int, str]]:
     """Nodes from a row's group up to the root, each with its place, its level's size and the rest of the path.
 
-    Raises ValueError when the path does not fit, or when the row is not where it says.
+    `place`: of the group. `size`: rows of the whole tree. Raises ValueError when the path does not fit, or when the row is
+    not in that group.
     """
-    if not 0 <= place < size:
+    width = group_of(size)
+    if not 0 <= place * width < size:
         raise ValueError("a place outside the tree")
-    place, at = divmod(place, GROUP)
-    length = min(GROUP, size - place * GROUP) * _HASH
+    length = min(width, size - place * width) * _HASH
     text_length = (length + 2) // 3 * 4
     group, path = _decoded(path[:text_length], length), path[text_length:]
-    if group[at * _HASH : (at + 1) * _HASH] != _leaf(row):
+    leaf = _leaf(row)
+    if not any(group[at : at + _HASH] == leaf for at in range(0, length, _HASH)):
         raise ValueError("another row")
-    node, size = _group(group), (size + GROUP - 1) // GROUP
+    node, size = _group(group), (size + width - 1) // width
     yield node, place, size, path
     while size > 1:
         if place ^ 1 < size:

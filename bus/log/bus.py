@@ -18,7 +18,7 @@ from bus.base import Arrival, Listener, tell
 from bus.errors import Closed, ContentTooLarge, LogError, Superseded
 from bus.fold import State, decision_key, valid_rows
 from bus.log import rows as codec
-from bus.log.columns import Columns, stats
+from bus.log.columns import Columns, Signatures, stats
 from bus.log.follower import Accept, Follower, accept_all
 from bus.log.seal import NoSeal, Seal
 from bus.log.snapshot import Snapshots
@@ -53,8 +53,7 @@ class _Bulk:
     """A commit of its own."""
 
     columns: Columns
-    key_id: str | None
-    signatures: list[str] | None
+    signatures: Signatures | None
     done: Future[int]
 
 
@@ -164,7 +163,7 @@ class LogBus:
             if self._closed:
                 done.set_exception(Closed("the bus is closed"))
             else:
-                self._submissions.put(_Bulk(columns, *sealed, done))
+                self._submissions.put(_Bulk(columns, sealed, done))
         return done
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
@@ -265,7 +264,7 @@ class LogBus:
                 with self._lock, self.table.store.turn():
                     self.catch_up()
                     version = self._follower.head + 1
-                    rows = bulk.columns.table(version, bulk.key_id, bulk.signatures)
+                    rows = bulk.columns.table(version, bulk.signatures)
                     if self.table.put(version, rows, stats=stats(rows)).won:
                         # A client that came in the middle of the log keeps no open set: to it they are only a version.
                         folded = [] if self.state.partial else codec.from_arrow(codec.dated(rows), version)

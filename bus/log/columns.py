@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -23,6 +24,15 @@ _MAY_BE_EMPTY = ("to_agent", "content")
 _TYPES = ("request", "event")
 _USUAL = {"schema_version": 1, "priority": 5, "attempt": 1}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Signatures:
+    """Who signed, and the signature column: each text is that of `width` rows one after the other."""
+
+    key_id: str
+    texts: Sequence[str]
+    width: int
 
 
 class Columns:
@@ -118,22 +128,27 @@ class Columns:
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
-    def table(self, version: int, key_id: str | None, signatures: Sequence[str] | None) -> pa.Table:
+    def table(self, version: int, signatures: Signatures | None) -> pa.Table:
         """The file of the commit that tries to be `version`."""
+        schema = _SCHEMA
         made: dict[str, pa.Array] = {
             "log_version": pa.repeat(pa.scalar(version, pa.int64()), self.size),
             "seq": pa.array(range(self.size), pa.int32()),
         }
         if signatures is not None:
-            made["signature"] = pa.array(signatures, pa.string())
+            of_row = pa.array([place // signatures.width for place in range(self.size)], pa.int32())
+            made["signature"] = pa.DictionaryArray.from_arrays(of_row, pa.array(signatures.texts, pa.string()))
+            place = schema.get_field_index("signature")
+            schema = schema.set(place, pa.field("signature", made["signature"].type))
         columns = []
         for field in _SCHEMA:
             column = made.get(field.name, self._columns.get(field.name))
             if column is None:
-                value = key_id if field.name == "key_id" else self._common.get(field.name)
+                signed = field.name == "key_id" and signatures is not None
+                value = signatures.key_id if signed else self._common.get(field.name)
                 column = pa.repeat(pa.scalar(value, field.type), self.size)
             columns.append(column)
-        return pa.Table.from_arrays(columns, schema=_SCHEMA)
+        return pa.Table.from_arrays(columns, schema=schema)
 
 
 def stats(table: pa.Table) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from bus.audit import AuditChain, fact_hash, is_audit
 from bus.keys import Signer
-from bus.log.columns import Columns
+from bus.log.columns import Columns, Signatures
 from schemas.envelope import Message
 
 
@@ -18,8 +18,8 @@ class Seal(Protocol):
 
     def commit(self) -> None: ...
 
-    def columns(self, rows: Columns) -> tuple[str | None, list[str] | None]:
-        """Key id and signatures for rows that are no messages yet, and no audit facts either."""
+    def columns(self, rows: Columns) -> Signatures | None:
+        """For rows that are no messages yet, and no audit facts either."""
         ...
 
 
@@ -32,8 +32,8 @@ class NoSeal:
     def commit(self) -> None:
         return
 
-    def columns(self, rows: Columns) -> tuple[str | None, list[str] | None]:
-        return None, None
+    def columns(self, rows: Columns) -> Signatures | None:
+        return None
 
 
 class SigningSeal:
@@ -68,7 +68,7 @@ class SigningSeal:
     def commit(self) -> None:
         self._chain.advance(*self._tip)
 
-    def columns(self, rows: Columns) -> tuple[str | None, list[str] | None]:
+    def columns(self, rows: Columns) -> Signatures | None:
         key_id = self._signer.key_id(rows.sender)
         data = rows.signed_bytes(self._signer.table_id, self._signer.environment, key_id)
-        return key_id, self._signer.signatures(rows.sender, data)
+        return Signatures(key_id, *self._signer.group_signatures(rows.sender, data))

@@ -348,12 +348,14 @@ _VARIED = frozenset(
 def parquet(rows: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     small = rows.num_rows < 1000
+    # What comes as a dictionary is written as one. Of the rest, values that hardly repeat make no good one.
+    given = {field.name for field in rows.schema if pa.types.is_dictionary(field.type)}
     # A commit of a few rows is all overhead: dictionaries and statistics cost more than they save.
     pq.write_table(
         rows,
         sink,
         compression="none" if small else {n: "none" if n == "signature" else "snappy" for n in rows.column_names},
-        use_dictionary=False if small else [name for name in rows.column_names if name not in _VARIED],
+        use_dictionary=list(given) if small else [n for n in rows.column_names if n in given or n not in _VARIED],
         write_statistics=False,
         store_schema=False,
     )

@@ -55,7 +55,7 @@ def test_the_signed_bytes_of_a_bulk_are_those_of_its_messages(rows: list[dict[st
 @settings(max_examples=30, deadline=None)
 def test_the_file_of_a_bulk_is_that_of_its_messages(rows: list[dict[str, Any]]) -> None:
     messages = [Message(**{**COMMON, **row}) for row in rows]
-    assert Columns(rows, COMMON).table(7, None, None).equals(codec.to_arrow(messages, 7))
+    assert Columns(rows, COMMON).table(7, None).equals(codec.to_arrow(messages, 7))
 
 
 def row(number: int, **changed: Any) -> dict[str, Any]:
