@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +17,8 @@ Say = Callable[[str], None]
 
 #: Numbers of messages of one start of a contestant; no two starts share any.
 SPAN = 10_000_000
+#: What leaves a contestant out, and the others in. A broken pool: its sender could not open what it needs.
+FAILURES = (NoWord, NoReceipts, BrokenExecutor)
 
 
 @dataclass
@@ -93,7 +96,7 @@ class Race:
                 one.prepare()
                 with self._lane(one) as lane:
                     rates = [lane.rate(max(200, one.burst // 3)).per_second for _ in range(2)]
-            except (Missing, NoWord, NoReceipts):
+            except (Missing, *FAILURES):
                 continue
             tried.append((max(rates), one))
         return max(tried, key=lambda pair: pair[0])[1] if tried else variants[-1]
@@ -105,7 +108,7 @@ class Race:
                 result.rounds.append(lane.hops(self._effort.slow_hops if one.slow else self._effort.hops))
                 if self._effort.burst_share:
                     result.rates.append(lane.rate(max(50, int(one.burst * self._effort.burst_share))))
-        except (NoWord, NoReceipts) as error:
+        except FAILURES as error:
             result.failed = str(error)
 
     def _lane(self, one: Contestant) -> Lane:

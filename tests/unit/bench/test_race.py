@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from concurrent.futures import BrokenExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ class ScriptedLane:
         return
 
     def hops(self, count: int) -> list[float]:
-        if isinstance(self._contestant.problem, NoWord):
+        if self._contestant.problem is not None:
             raise self._contestant.problem
         return [self._contestant.script.pop(0)] * count
 
@@ -92,11 +93,17 @@ def test_who_is_missing_or_fails_is_left_out_and_says_why(race: Any, order: list
         [
             Scripted("absent", [], problem=Missing("no redis-server")),
             Scripted("silent", [], problem=NoWord("1 of 1 messages were not handled")),
+            Scripted("closed", [], problem=BrokenExecutor("a process ended")),
             Scripted("a", [1, 1]),
         ]
     )
-    assert [result.failed for result in found] == ["no redis-server", "1 of 1 messages were not handled", ""]
-    assert order == ["silent", "a", "a"]
+    assert [result.failed for result in found] == [
+        "no redis-server",
+        "1 of 1 messages were not handled",
+        "a process ended",
+        "",
+    ]
+    assert order == ["silent", "closed", "a", "a"]
 
 
 def test_the_fastest_variant_is_taken(race: Any) -> None:
