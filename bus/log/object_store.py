@@ -89,14 +89,14 @@ class ObjectStore:
     def check(self) -> None:
         """Put one name twice: the second must be refused, whatever the documentation of the place says."""
         probe = f"_tailrace/probe-{uuid.uuid4().hex}"
-        with self._explained(probe):
-            self._create(probe, b"first")
-            try:
+        self.put_if_absent(probe, b"first")
+        try:
+            with self._explained(probe):
                 self._create(probe, b"second")
-            except FileExistsError:
-                return
-            finally:
-                self.delete(probe)
+        except FileExistsError:
+            return
+        finally:
+            self.delete(probe)
         raise UnfitStore(
             f"{self.uri} overwrites an object that was to be put only if absent, so two writers could both believe to have "
             "won; nothing was written. Use a store that honours If-None-Match (Azure Blob, S3, MinIO since 2024)"

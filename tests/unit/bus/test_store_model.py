@@ -149,3 +149,10 @@ def test_rivals_on_a_network_that_fails_write_everything_once(seed: int) -> None
     assert sorted(one for rows in there.values() for one in rows) == sorted(one.message_id for one in sent)
     assert all(one.message_id in there[version] for one, version in zip(sent, versions, strict=True))
     assert list(there) == list(range(1, len(there) + 1))
+
+
+@pytest.mark.parametrize("fate", ["done", "question lost", "answer lost", "tried again"])
+def test_the_trial_of_a_store_is_no_trial_of_its_network(fate: str) -> None:
+    objects = MemoryStore()
+    in_memory(objects, [fate]).check()
+    assert in_memory(objects).list() == []
