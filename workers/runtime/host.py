@@ -18,6 +18,7 @@ from workers.runtime.clock import Clock
 from workers.runtime.commits import Commits
 from workers.runtime.inbox import Inbox
 from workers.runtime.leases import Holder, Leases, Timing
+from workers.runtime.membership import Change
 from workers.runtime.middleware import Middleware
 from workers.runtime.redrive import MayRedrive
 from workers.runtime.runner import MemoryOf, Runner, no_memory, nobody
@@ -167,15 +168,17 @@ class Host:
         if instance.lease.membership.owns(row.correlation_id):
             self._put(instance, row)
 
-    def _reshare(self, agent: str) -> None:
+    def _reshare(self, agent: str, change: Change) -> None:
         """Instances came or went: let go of what is not ours any more, take in what is."""
         instance = self.instances[agent]
         instance.runner.instance = instance.name
-        for conversation in list(instance.inbox.waiting):
-            if not instance.lease.membership.owns(conversation):
+        owns = instance.lease.membership.owns
+        if change.lost:
+            for conversation in [one for one in instance.inbox.waiting if not owns(one)]:
                 instance.inbox.drop(conversation)
-        for row in self._bus.state.open_for(agent):
-            self._offer(instance, row)
+        if change.gained:
+            for row in self._bus.state.open_for(agent):
+                self._offer(instance, row)
 
     def _offer_again(self, agent: str, conversation: str) -> None:
         """Nobody keeps this conversation any more."""

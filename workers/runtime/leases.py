@@ -24,7 +24,7 @@ from schemas.payloads import InstanceChanged
 from workers.runtime import whereabouts
 from workers.runtime.base import Worker
 from workers.runtime.clock import Clock, micros
-from workers.runtime.membership import Membership, Seat
+from workers.runtime.membership import Change, Membership, Seat
 
 log = structlog.get_logger(__name__)
 
@@ -65,7 +65,7 @@ class Holder:
     """
 
     worker: Worker
-    on_change: Callable[[], None]
+    on_change: Callable[[Change], None]
     on_freed: Callable[[str], None]
     name: str = ""
     under_way: dict[str, str] = field(default_factory=dict)
@@ -180,10 +180,10 @@ class Leases:
                     holder.on_freed(freed)
                 continue
             alone = not membership.has_company
-            changed = membership.absorb(row, self._timing.now())
+            change = membership.absorb(row, self._timing.now())
             self._note_held()
-            if changed:
-                holder.on_change()
+            if change:
+                holder.on_change(change)
             lost = membership.has_begun and not membership.is_live
             if lost or membership.owes_answer or (alone and membership.has_company):
                 self._woken.set()
@@ -264,7 +264,7 @@ class Leases:
         before, holder.name = holder.name, _new_name(holder.agent)
         self._be_born(holder)
         self._note_held()
-        holder.on_change()
+        holder.on_change(Change(lost=True))
         await self._say([(holder, self._fact(holder, "started", busy=holder.busy))])
         holder.renewed_at = self._timing.now()
         log.warning("lease.begun_again", instance=holder.name, before=before)

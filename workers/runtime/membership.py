@@ -23,7 +23,7 @@ answer of this module costs time, never correctness. All of it is read from the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -62,6 +62,17 @@ class Seat:
     came: float
 
 
+@dataclass(frozen=True)
+class Change:
+    """What a row may have meant for my share: conversations that are not mine any more, or that are mine now."""
+
+    lost: bool = False
+    gained: bool = False
+
+    def __bool__(self) -> bool:
+        return self.lost or self.gained
+
+
 class Membership:
     """The live instances of one agent as `me` sees them. `now` is always a reading of my own monotonic clock."""
 
@@ -88,11 +99,11 @@ class Membership:
 
     # --- the fold ----------------------------------------------------------------------------------------------------
 
-    def absorb(self, row: Message, now: float) -> bool:
-        """Take in a lease row of this agent; whether somebody's share may have changed by it. Old rows change nothing."""
+    def absorb(self, row: Message, now: float) -> Change:
+        """Take in a lease row of this agent. Old rows change nothing."""
         fact = lease_fact(row)
         if fact is None or fact.agent != self.agent:
-            return False
+            return Change()
         before = self._outlook()
         self.seen = max(self.seen, row.log_version)
         if fact.step in ("stopped", "ended"):
@@ -102,7 +113,7 @@ class Membership:
         elif fact.instance not in self.seats or row.position > self.seats[fact.instance].position:
             self._sit(fact, row, now)
         self._count()
-        return self._outlook() != before
+        return self._since_then(*before)
 
     def _sit(self, fact: InstanceChanged, row: Message, now: float) -> None:
         self.seats[fact.instance] = Seat(
@@ -136,8 +147,15 @@ class Membership:
         self._count()
         return next((conversation for conversation in kept if conversation not in self.held), None)
 
-    def _outlook(self) -> tuple[frozenset[str], bool, frozenset[str]]:
-        return frozenset(self.seats), self.joined, frozenset(self.held)
+    def _outlook(self) -> tuple[Set[str], bool, Set[str]]:
+        return set(self.seats), self.joined, set(self.held)
+
+    def _since_then(self, seats: Set[str], joined: bool, held: Set[str]) -> Change:
+        now_seats, now_joined, now_held = self._outlook()
+        return Change(
+            lost=bool(now_seats - seats or now_held - held or (joined and not now_joined)),
+            gained=bool(seats - now_seats or held - now_held or (now_joined and not joined)),
+        )
 
     @property
     def kept(self) -> set[str]:
