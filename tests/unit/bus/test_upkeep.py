@@ -14,7 +14,8 @@ import pytest
 
 from bus.errors import LogMissing
 from bus.fold import State
-from bus.log import cleanup
+from bus.log import cleanup, contents
+from bus.log import entry as entries
 from bus.log import rows as codec
 from bus.log.bus import LogBus
 from bus.log.cleanup import ORPHAN_AGE_S
@@ -220,6 +221,23 @@ def test_a_pass_deletes_only_so_many_files(place: Place, monkeypatch: pytest.Mon
     place.time.pass_by(KEEP_S + 1)
     assert [place.upkeep.run().cleaned.files for _ in range(3)] == [20, 20, 0]
     assert len(ids(place.log)) == 80
+
+
+def test_what_a_compaction_of_the_past_says_it_removed_stays(place: Place) -> None:
+    """It slept, "won" a version that was cleaned away, and named files that are in the table to this day."""
+    for part in range(3):
+        place.send(20, f"p{part}-")
+        place.upkeep.run(force=True)
+    place.send(3, "late-")
+    loose = [one for one in contents.load(place.log).files.values() if one.rows == 1]
+    assert not place.log.exists(1)
+    dead = entries.rearrangement("OPTIMIZE", loose, [], 0, "slept", rows_leave=False)
+    place.log.store.put_if_absent(entries.entry_path(1), dead)
+    place.upkeep.run(force=True)
+    assert not place.log.exists(1)
+    place.time.pass_by(KEEP_S + 1)
+    assert place.upkeep.run().cleaned.files > 0
+    assert ids(place.log)[-3:] == expected(3, "late-")
 
 
 def test_a_file_of_nobody_is_spared_for_a_day(place: Place) -> None:
