@@ -133,7 +133,7 @@ class State:
         if said.get("step") not in ("renewed", "ended"):
             return True
         newest = self.leases.get(str(said.get("instance")))
-        if newest is None:
+        if newest is None or newest.from_agent != message.from_agent:  # no agent ends or renews the leases of another
             return False
         known = _number(_said(newest))
         return _number(said) == known if said["step"] == "ended" else _number(said) > known
@@ -193,6 +193,8 @@ class State:
         elif row.kind == INSTANCE_CHANGED:
             said = _said(row)
             if said.get("agent") != row.from_agent or not isinstance(instance := said.get("instance"), str):
+                return
+            if instance in self.leases and self.leases[instance].from_agent != row.from_agent:
                 return
             if said.get("step") in ("started", "renewed"):
                 self.leases[instance] = row
