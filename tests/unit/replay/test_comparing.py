@@ -7,7 +7,7 @@ import uuid
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.envelope import Message
@@ -64,11 +64,13 @@ def paths(then: Any, now: Any, ignore: tuple[str, ...] = ()) -> list[str]:
 
 
 @given(JSON)
+@settings(max_examples=30)
 def test_what_is_the_same_is_the_same(content: Any) -> None:
     assert compared([row(content)], [row(content)]) == Comparison("same", "", ())
 
 
 @given(JSON, JSON)
+@settings(max_examples=60)
 def test_what_is_not_the_same_is_found(then: Any, now: Any) -> None:
     same = json.dumps(then, sort_keys=True) == json.dumps(now, sort_keys=True)
     assert compared([row(then)], [row(now)]).verdict == ("same" if same else "different")
