@@ -4,86 +4,82 @@
 -- place: the position in the log as one number.
 WITH
 placed AS (
-  SELECT *, log_version * 2147483648 + seq AS place FROM placed_messages
+  SELECT *, log_version * 2147483648 + seq AS place,
+    CASE WHEN message_type = 'receipt' THEN coalesce(handling_id, message_id) ELSE handling_id END AS handling
+  FROM placed_messages
 ),
 -- An output stands behind the receipt it was committed with; otherwise nobody's handling made it.
 committed AS (
-  SELECT p.* FROM placed p
-  WHERE p.message_type = 'receipt' OR p.handling_id IS NULL OR EXISTS (
-    SELECT 1 FROM placed r
-    WHERE r.message_type = 'receipt' AND r.handling_id = p.handling_id AND r.log_version = p.log_version AND r.seq < p.seq
-  )
+  SELECT *, min(CASE WHEN message_type = 'receipt' THEN seq END) OVER (PARTITION BY log_version, handling) AS receipt_seq
+  FROM placed
 ),
 -- What an event decides: a grant is claimed once; a lease is renewed by a higher number, and ended by whoever names the highest.
 said AS (
-  SELECT c.*,
-    CASE WHEN c.kind = 'ExecutionClaimed' AND c.message_type = 'event' THEN
-      coalesce(get_json_object(c.content, '$.grant_id'), concat('malformed:', c.message_id))
-    END AS grant_id,
-    CASE WHEN c.kind = 'InstanceChanged' AND c.message_type = 'event' THEN
-      get_json_object(c.content, '$.instance')
-    END AS instance,
-    CASE WHEN c.kind = 'InstanceChanged' AND c.message_type = 'event' THEN
-      get_json_object(c.content, '$.step')
-    END AS step,
-    CASE WHEN c.kind = 'InstanceChanged' AND c.message_type = 'event' THEN
-      CAST(coalesce(get_json_object(c.content, '$.number'), '0') AS BIGINT)
+  SELECT *,
+    CASE WHEN kind = 'ExecutionClaimed' AND message_type = 'event' THEN get_json_object(content, '$.grant_id') END AS grant_id,
+    CASE WHEN kind = 'InstanceChanged' AND message_type = 'event' THEN get_json_object(content, '$.instance') END AS instance,
+    CASE WHEN kind = 'InstanceChanged' AND message_type = 'event' THEN get_json_object(content, '$.step') END AS step,
+    CASE WHEN kind = 'InstanceChanged' AND message_type = 'event' THEN
+      CAST(coalesce(get_json_object(content, '$.number'), '0') AS BIGINT)
     END AS number
-  FROM committed c
+  FROM committed
+  WHERE message_type = 'receipt' OR handling_id IS NULL OR receipt_seq < seq
 ),
 decided AS (
   SELECT *,
-    row_number() OVER (PARTITION BY grant_id ORDER BY place) AS claim,
+    row_number() OVER (PARTITION BY coalesce(grant_id, concat('none:', message_id)) ORDER BY place) AS claim,
     max(CASE WHEN step IN ('started', 'renewed') THEN number END) OVER (
-      PARTITION BY instance ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+      PARTITION BY coalesce(instance, concat('none:', message_id)) ORDER BY place
+      ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
     ) AS newest
   FROM said
 ),
 leased AS (
   SELECT *,
     max(CASE WHEN step = 'stopped' OR (step = 'ended' AND number = newest) THEN 1 ELSE 0 END) OVER (
-      PARTITION BY instance ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+      PARTITION BY coalesce(instance, concat('none:', message_id)) ORDER BY place
+      ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
     ) AS is_over
   FROM decided
 ),
-candidates AS (
-  SELECT * FROM leased
+-- A receipt speaks of the message it is for; a message id counts once, so the first row with it says who was addressed.
+about AS (
+  SELECT *, CASE WHEN message_type = 'receipt' THEN causation_id ELSE message_id END AS subject
+  FROM leased
   WHERE (grant_id IS NULL OR claim = 1)
     AND (step IS NULL OR step NOT IN ('renewed', 'ended') OR coalesce(
       is_over = 0 AND CASE WHEN step = 'renewed' THEN number > newest ELSE number = newest END, false))
 ),
--- A message id counts once: this is who was addressed by the first row that has it.
-addressed AS (
-  SELECT message_id, to_agent, message_type, place FROM (
-    SELECT *, row_number() OVER (PARTITION BY message_id ORDER BY place) AS copy
-    FROM candidates WHERE message_type <> 'receipt'
-  ) AS copies
-  WHERE copy = 1 AND to_agent <> '' AND to_agent NOT LIKE 'user:%'
+first_of AS (
+  SELECT *, min(CASE WHEN message_type <> 'receipt' THEN place END) OVER (PARTITION BY subject) AS first_place
+  FROM about
 ),
--- The first receipt of each agent for a message that was there before, and for it or for everyone.
-receipts AS (
-  SELECT handling_id, log_version, seq, place FROM (
-    SELECT r.*, row_number() OVER (PARTITION BY r.causation_id, r.from_agent ORDER BY r.place) AS turn
-    FROM candidates r
-    WHERE r.message_type = 'receipt' AND EXISTS (
-      SELECT 1 FROM addressed a
-      WHERE a.message_id = r.causation_id AND a.place < r.place
-        AND (a.to_agent = r.from_agent OR (a.to_agent = '*' AND a.message_type = 'event'))
-    )
-  ) AS turns
-  WHERE turn = 1
+addressed AS (
+  SELECT *,
+    max(CASE WHEN place = first_place THEN to_agent END) OVER (PARTITION BY subject) AS addressee,
+    max(CASE WHEN place = first_place THEN message_type END) OVER (PARTITION BY subject) AS addressed_as
+  FROM first_of
+),
+entitled AS (
+  SELECT *,
+    CASE WHEN message_type = 'receipt' AND first_place < place AND addressee <> '' AND addressee NOT LIKE 'user:%'
+      AND (addressee = from_agent OR (addressee = '*' AND addressed_as = 'event')) THEN 1 ELSE 0 END AS may_settle
+  FROM addressed
+),
+-- The first receipt of each agent for a message counts, and what stands behind it in its commit.
+turns AS (
+  SELECT *, CASE WHEN may_settle = 1
+    AND row_number() OVER (PARTITION BY subject, from_agent, may_settle ORDER BY place) = 1 THEN seq END AS settling_seq
+  FROM entitled
+),
+settled AS (
+  SELECT *, min(settling_seq) OVER (PARTITION BY log_version, handling) AS counting_seq
+  FROM turns
 ),
 counting AS (
-  SELECT c.*, row_number() OVER (PARTITION BY c.message_id ORDER BY c.place) AS copy
-  FROM candidates c
-  WHERE CASE
-    WHEN c.message_type = 'receipt' THEN EXISTS (SELECT 1 FROM receipts r WHERE r.place = c.place)
-    WHEN c.handling_id IS NULL THEN true
-    ELSE EXISTS (
-      SELECT 1 FROM receipts r
-      WHERE r.handling_id = c.handling_id AND r.log_version = c.log_version AND r.seq < c.seq
-    )
-  END
+  SELECT *, row_number() OVER (PARTITION BY message_id ORDER BY place) AS copy
+  FROM settled
+  WHERE CASE WHEN message_type = 'receipt' THEN settling_seq IS NOT NULL ELSE handling_id IS NULL OR counting_seq < seq END
 )
 SELECT
   message_id, correlation_id, causation_id, from_agent, to_agent, message_type, kind, schema_version, content, priority,
