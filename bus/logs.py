@@ -1,4 +1,4 @@
-"""A logger that loads structlog (and what that loads to print in colour) when there is something to say."""
+"""Logging as a guest in somebody else's program: loaded when there is something to say, said where it harms nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class LateLogger:
-    """Stands for `structlog.get_logger(name)` in modules that a client imports."""
+    """Stands for `structlog.get_logger(name)` in modules that a client imports: structlog loads what prints in colour."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -15,3 +15,20 @@ class LateLogger:
         import structlog
 
         return getattr(structlog.get_logger(self._name), level)
+
+
+def quiet_unless_configured() -> None:
+    """Only what is wrong, and on standard error: structlog's own default prints everything among the program's output.
+
+    A program that configures structlog, before or later, decides for itself.
+    """
+    import logging
+    import sys
+
+    import structlog
+
+    if not structlog.is_configured():
+        structlog.configure(
+            wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+            logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # wherever that leads when something is said
+        )

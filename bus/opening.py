@@ -11,6 +11,7 @@ from typing import Literal
 from bus.base import Bus
 from bus.compose import Composer, system_micros
 from bus.home import Home
+from bus.logs import quiet_unless_configured
 from bus.past import MemoryPast, NoPast, Past, TablePast
 from bus.pressure import Advice, Pressure, WhenBusy
 from bus.session import Opened, Session
@@ -58,6 +59,7 @@ def _log(home: Home, options: Options) -> Opened:
     from bus.log.table import DeltaLog
     from bus.trusted import TrustedNow
 
+    quiet_unless_configured()
     place = home.table(AGENT_MESSAGES.name)
     table = DeltaLog(open_store(place, options.durability), AGENT_MESSAGES)
     table_id = table.check()

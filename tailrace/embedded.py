@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import structlog
-
 from bus.client import TailraceClient
+from bus.logs import quiet_unless_configured
 from bus.memory import MemoryBus, MemoryLog
 from bus.tail import TailFeed
 from bus.trust import TrustEverybody
@@ -25,11 +22,7 @@ from workers.runtime.middleware.time_limit import time_limit
 @contextmanager
 def local(*workers: Worker, user: str = "me") -> Iterator[TailraceClient]:
     """Run these workers as a host would, without tables, keys or processes; yields a client that speaks for `user`."""
-    if not structlog.is_configured():  # a program of one's own decides for itself; else only what is wrong is shown
-        structlog.configure(
-            wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-            logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        )
+    quiet_unless_configured()
     log = MemoryLog()
     bus = MemoryBus(log)
     clock = SystemClock()

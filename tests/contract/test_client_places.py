@@ -17,7 +17,7 @@ from jobs.bootstrap import System
 from schemas.tables import AGENT_MESSAGES
 from tailrace.embedded import local
 from tests.contract.emulators import use_s3
-from tests.unit.client.conftest import Greeter, Greeting, Said, running
+from tests.unit.client.conftest import Greeter, Greeting, Said, quiet_logs, running
 
 ADA = Greeting(text="Ada")
 

@@ -65,6 +65,19 @@ def test_the_examples_run(beside_a_greeter: Path, example: str, says: list[str])
     assert said == says
 
 
+def test_what_a_client_logs_stays_out_of_the_output(beside_a_greeter: Path) -> None:
+    program = (
+        "from tailrace import Payload, TailraceClient\n"
+        "class Greeting(Payload):\n    text: str\n"
+        "with TailraceClient('.tailrace', user='eli') as client: client.send('Greter', Greeting(text='Ada'))"
+    )
+    command = [sys.executable, "-W", "error", "-c", program]
+    done = subprocess.run(command, cwd=beside_a_greeter, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "client.unknown_agent" in done.stderr
+    assert "Greeter" in done.stderr
+
+
 def test_there_is_no_other_example() -> None:
     there = {path.name for path in (ROOT / "examples" / "client").glob("*.py")}
     assert there == {"ask.py", "import_rows.py", "follow_events.py", "in_a_loop.py"}
