@@ -31,6 +31,9 @@ log = structlog.get_logger(__name__)
 #: Characters of a reason: whatever an exception says, its receipt must fit into the log.
 REASON = 4_000
 
+#: Seconds until a conversation that could not be read is asked for again.
+READ_AGAIN_S = 1.0
+
 #: (agent, the message, on whose behalf, its handling) -> what the handler shares with others
 MemoryOf = Callable[[str, Message, str | None, Handling], Memory]
 
@@ -109,8 +112,10 @@ class Runner:
         started = time.perf_counter()
         noted = Handling(child_traceparent(message.traceparent, message.correlation_id))
         under_way = _UnderWay(message, noted, started)
+        known = await self._known(message)
+        under_way.conversation = known or [message]
         try:
-            under_way.conversation = conversation = self._check(message)
+            under_way.conversation = conversation = self._check(message, known)
             if message.attempt > 1:
                 under_way.original = self._redriven(message, conversation)
             received = Received(under_way.original, self._payload(under_way.original))
@@ -134,11 +139,19 @@ class Runner:
 
     # --- before ------------------------------------------------------------------------------------------------------
 
-    def _check(self, message: Message) -> list[Message]:
+    async def _known(self, message: Message) -> list[Message]:
+        """The conversation, however long the table cannot be read: that is no fault of the message, which stays open."""
+        while True:
+            try:
+                return self._bus.conversation(message.correlation_id)
+            except Exception:
+                log.exception("message.conversation_unreadable")
+                await self._clock.sleep(READ_AGAIN_S)
+
+    def _check(self, message: Message, known: Sequence[Message]) -> list[Message]:
         """The trusted messages of the conversation, root first. The signature is looked at before anything it covers."""
         if message.kind == MALFORMED:
             raise Rejected("message.malformed", message.content)
-        known = self._bus.conversation(message.correlation_id)
         # What came before, and what we have said ourselves since: of two decisions that waited, the second must see what
         # became of the first, and a timer what happened before it rang.
         position, name = message.position, self.worker.name
@@ -236,8 +249,6 @@ class Runner:
     def _settled(self, under_way: _UnderWay, outcome: str, reason: str, outputs: Sequence[Outgoing]) -> list[Message]:
         """The receipt first, then the outputs."""
         message = under_way.message
-        if not under_way.conversation:
-            under_way.conversation = self._bus.conversation(message.correlation_id) or [message]
         now = micros(self._clock.now())
         handling = f"{self._run}{next(self._handlings):012x}"
         rows = [self._row(under_way, out, str(place), handling, now) for place, out in enumerate(outputs)]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bus.errors import Untrusted
+from bus.errors import LogError, Untrusted
 from bus.memory import MemoryBus
 from bus.trust import TrustEverybody
 from schemas.envelope import EVERYONE, MAX_CONTENT, Message
@@ -178,6 +178,21 @@ async def test_a_handling_that_is_cancelled_leaves_its_message_open() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert len(stage.bus.state.open) == 1
+
+
+async def test_a_table_that_cannot_be_read_is_no_fault_of_the_message() -> None:
+    stage = Stage(answers)
+    read, failures = stage.bus.conversation, [OSError("away"), LogError("away")]
+
+    def conversation(correlation_id: str) -> list[Message]:
+        if failures:
+            raise failures.pop()
+        return read(correlation_id)
+
+    stage.bus.conversation = conversation
+    await stage.handle(ping())
+    assert failures == []
+    assert (stage.receipt["outcome"], stage.receipt["attempts"]) == ("handled", 1)
 
 
 async def test_the_same_message_says_the_same_under_the_same_ids() -> None:
