@@ -22,7 +22,7 @@ def worker(
     engine: Engine = None,
     json: Json = False,
 ) -> None:
-    """Run agents in this process until Ctrl-C or SIGTERM; then finish what is under way."""
+    """Run agents in this process until Ctrl-C or SIGTERM; then finish what is under way. Started twice, they share the work."""
     from jobs import logging
     from jobs.agents import UnknownAgent, find
     from jobs.run_worker import serve
