@@ -19,6 +19,8 @@ from tailrace.embedded import local
 from tests.contract.emulators import use_s3
 from tests.unit.client.conftest import Greeter, Greeting, Said, quiet_logs, running
 
+__all__ = ["quiet_logs"]
+
 ADA = Greeting(text="Ada")
 
 
