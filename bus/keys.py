@@ -27,6 +27,8 @@ _STATEMENT = b"tailrace.statement\x00"
 _ROOT = b"tailrace.tree\x00"
 #: Rows of a tree at most.
 _ROWS = 1 << 32
+#: Groups of trees whose check is remembered.
+_GROUPS_KEPT = 5_000
 #: Nodes of trees whose check is remembered.
 _NODES_KEPT = 200_000
 
@@ -47,6 +49,8 @@ class Keyring:
 
     def __init__(self, keys: Sequence[TrustedKey]) -> None:
         self.keys = {key.key_id: key for key in keys}
+        #: Texts of the signature column that were checked: what rows they hold for.
+        self._groups: dict[tuple[str, str], frozenset[bytes]] = {}
         self._nodes: dict[bytes, tuple[str, str, int, int, int, str]] = {}
         self._public = {k.key_id: Ed25519PublicKey.from_public_bytes(base64.b64decode(k.public)) for k in keys}
 
@@ -117,7 +121,18 @@ class Keyring:
         return True
 
     def _check_tree(self, key_id: str, data: bytes, form: str) -> None:
-        """Climb from the row to the signed root, or to a node that the very same way led to the root from before."""
+        """Whether the row is in the group that this text leads from to the root which was signed."""
+        known = self._groups.get((key_id, form))
+        if known is None:
+            known = self._climbed(key_id, form)
+            if len(self._groups) > _GROUPS_KEPT:
+                self._groups.clear()
+            self._groups[key_id, form] = known
+        if tree.leaf(data) not in known:
+            raise ValueError("another row")
+
+    def _climbed(self, key_id: str, form: str) -> frozenset[bytes]:
+        """The leaves of a group, once its way led to the signed root, or to a node that the same way led on from before."""
         place_text, size_text, signature, path = form.split(":")
         place, size = int(place_text), int(size_text)
         if f"{place}:{size}" != f"{place_text}:{size_text}":
@@ -125,7 +140,7 @@ class Keyring:
         if size > _ROWS:
             raise ValueError("more rows than a commit can have")
         climbed: list[tuple[bytes, tuple[str, str, int, int, int, str]]] = []
-        for node, at, of, rest in tree.climb(data, place, size, path):
+        for node, at, of, rest in tree.climb(place, size, path):
             way = (key_id, signature, size, at, of, rest)
             if self._nodes.get(node) == way:
                 break
@@ -135,6 +150,7 @@ class Keyring:
         if len(self._nodes) > _NODES_KEPT:
             self._nodes.clear()
         self._nodes.update(climbed)
+        return tree.leaves(place, size, path)
 
 
 class Signer:

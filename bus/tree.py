@@ -23,7 +23,8 @@ def group_of(size: int) -> int:
     return 8 if size <= 256 else 32
 
 
-def _leaf(row: bytes) -> bytes:
+def leaf(row: bytes) -> bytes:
+    """What stands for a row's signed bytes."""
     return blake2b(row, digest_size=_HASH, person=_LEAF).digest()
 
 
@@ -62,21 +63,28 @@ class Tree:
         return [_encoded(group) + above for group, above in zip(self._groups, found, strict=True)]
 
 
-def climb(row: bytes, place: int, size: int, path: str) -> Iterator[tuple[bytes, int, int, str]]:
-    """Nodes from a row's group up to the root, each with its place, its level's size and the rest of the path.
+def leaves(place: int, size: int, path: str) -> frozenset[bytes]:
+    """The leaves of a path's group. Raises ValueError when there is no such group."""
+    group, _ = _split(place, size, path)
+    return frozenset(group[at : at + _HASH] for at in range(0, len(group), _HASH))
 
-    `place`: of the group. `size`: rows of the whole tree. Raises ValueError when the path does not fit, or when the row is
-    not in that group.
-    """
+
+def _split(place: int, size: int, path: str) -> tuple[bytes, str]:
     width = group_of(size)
     if not 0 <= place * width < size:
         raise ValueError("a place outside the tree")
     length = min(width, size - place * width) * _HASH
     text_length = (length + 2) // 3 * 4
-    group, path = _decoded(path[:text_length], length), path[text_length:]
-    leaf = _leaf(row)
-    if not any(group[at : at + _HASH] == leaf for at in range(0, length, _HASH)):
-        raise ValueError("another row")
+    return _decoded(path[:text_length], length), path[text_length:]
+
+
+def climb(place: int, size: int, path: str) -> Iterator[tuple[bytes, int, int, str]]:
+    """Nodes from a group up to the root, each with its place, its level's size and the rest of the path.
+
+    `place`: of the group. `size`: rows of the whole tree. Raises ValueError when the path does not fit.
+    """
+    group, path = _split(place, size, path)
+    width = group_of(size)
     node, size = _group(group), (size + width - 1) // width
     yield node, place, size, path
     while size > 1:

@@ -91,6 +91,17 @@ class Runner:
         self._memory_of = memory_of
         # Ids of handlings: one random number a runner, since one a message costs more than much of the rest.
         self._run = uuid.uuid4().hex[:20]
+        #: What all receipts of this agent have in common.
+        self._receipt = Message(
+            message_id="-",
+            correlation_id="-",
+            from_agent=worker.name,
+            to_agent="",
+            message_type="receipt",
+            kind=_RECEIPT,
+            content="",
+            timestamp=0,
+        )
         self._handlings = itertools.count()
 
     async def run(self, message: Message) -> None:
@@ -252,23 +263,20 @@ class Runner:
         now = micros(self._clock.now())
         handling = f"{self._run}{next(self._handlings):012x}"
         rows = [self._row(under_way, out, str(place), handling, now) for place, out in enumerate(outputs)]
-        receipt = Receipt(
-            outcome=outcome,
-            reason=reason,
-            attempts=under_way.noted.attempts,
-            handled_ms=round((time.perf_counter() - under_way.started) * 1000, 2),
-        )
+        handled_ms = round((time.perf_counter() - under_way.started) * 1000, 2)
+        attempts = under_way.noted.attempts
+        if outcome == "handled" and not reason:  # nearly all of them
+            content = f'{{"outcome":"handled","reason":"","attempts":{attempts},"handled_ms":{handled_ms}}}'
+        else:
+            receipt = Receipt(outcome=outcome, reason=reason, attempts=attempts, handled_ms=handled_ms)
+            content = receipt.model_dump_json()
         rows.insert(
             0,
-            Message(
+            self._receipt.with_fields(
                 message_id=handling,
                 correlation_id=message.correlation_id,
                 causation_id=message.message_id,
-                from_agent=self.worker.name,
-                to_agent="",
-                message_type="receipt",
-                kind=_RECEIPT,
-                content=receipt.model_dump_json(),
+                content=content,
                 timestamp=now,
                 principal=under_way.conversation[0].principal,
                 handling_id=handling,
