@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -48,6 +49,7 @@ def main() -> None:
     from jobs.bench.run import run
 
     logging.configure("WARNING")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # servers and workers are ended on the way out
     started, here = time.time(), machine()
     found = run(["bus"], say, words.quick, spark=not words.no_spark, history=words.history, rounds=words.rounds)
     document = {"machine": here, "seconds": round(time.time() - started), "measurements": found.document()}

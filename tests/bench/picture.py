@@ -33,7 +33,7 @@ def hop(axes: Any, anatomies: list[dict[str, Any]]) -> None:
     for name, one, end in zip(names, anatomies, left, strict=True):
         axes.text(end, name, f"  the whole: {one['hop_us'] / 1000:.1f} ms", va="center", fontsize=9)
     axes.set_title(
-        "One hop: from send() to the handler in another process (blue: sender, orange: the disk between, green: host)",
+        "One hop, send() to handler. Blue: sender, orange: the disk between, green: host",
         loc="left",
     )
     axes.set_xlabel(
