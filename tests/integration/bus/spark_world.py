@@ -16,6 +16,9 @@ from bus.streaming.spark_bus import SparkBus
 from bus.streaming.spark_table import SparkTable
 from bus.tail import TailFeed
 from tests.contract.harness import _Worlds
+from workers.runtime.base import Worker
+from workers.runtime.host import Host
+from workers.runtime.leases import Timing
 
 _databases = itertools.count(1)
 
@@ -45,6 +48,10 @@ class SparkWorld(_Worlds):
     def bus(self, state: State | None = None, kind: Callable[..., SparkTable] = SparkTable, **how: Any) -> Any:
         bus: Bus = SparkBus(self.table(kind), state=state, **how)
         return self._opened(bus)
+
+    async def host(self, *workers: Worker, **how: Any) -> Host:
+        """With long leases: a renewal is an append, and on a busy machine it may take longer than a short lease."""
+        return await super().host(*workers, **{"timing": Timing(duration_s=300), **how})
 
     def feed(self, bus: Bus) -> Feed:
         return TailFeed(bus)
