@@ -87,14 +87,16 @@ class Batch:
             if (found := self._found.get(message.message_id)) is not None:
                 self.desk.original(message, found)
 
-    def begin(self) -> None:
-        """Hand what is not in the log yet to the bus, commit by commit; does not wait."""
+    def begin(self, here: bool = False) -> None:
+        """Hand what is not in the log yet to the bus, commit by commit; does not wait. `here`: whoever calls waits anyway."""
+        bus = self.desk.bus
+        submit = getattr(bus, "submit_here", bus.submit) if here else bus.submit  # a log's bus has it
         unique = {message.message_id: message for message in reversed(self.messages)}  # of two with an id, the first
         fresh = [m for m in self.messages if m.message_id not in self._found and unique[m.message_id] is m]
         self._tracked = [message.message_id for message in fresh]
         self.desk.watch.track(self._tracked)
         for part in parts(fresh, [len(message.content) for message in fresh]):
-            self.commits.append(self.desk.bus.submit(part))
+            self.commits.append(submit(part))
 
     def collect(self) -> None:
         """Take up what counts of what was committed."""
@@ -140,7 +142,7 @@ class Bulk:
         fresh = [row for row in self._rows if row["message_id"] not in self._found]
         self._fresh = [row for row in fresh if unique[row["message_id"]] is row]
 
-    def begin(self) -> None:
+    def begin(self, here: bool = False) -> None:
         """Encode and sign here, and hand it to the bus; does not wait for a commit."""
         submit = getattr(self.desk.bus, "submit_rows")  # noqa: B009  # a log's bus has it, see `rows_of`
         for part in parts(self._fresh, [len(row["content"]) for row in self._fresh]):

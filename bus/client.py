@@ -110,7 +110,7 @@ class TailraceClient:
         if batch.own_ids:
             batch.recall()
         try:
-            batch.begin()
+            batch.begin(here=True)
             for commit in batch.commits:
                 commit.result()
         except BaseException as error:

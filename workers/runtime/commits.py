@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 from bus.base import Bus
 from schemas.envelope import Message
+
+#: The error, or None and the version.
+Told = Callable[[BaseException | None, int], None]
 
 
 class Commits:
@@ -17,19 +20,32 @@ class Commits:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._lock = threading.Lock()
-        self._answers: list[tuple[asyncio.Future[int], Future[int]]] = []
+        self._answers: list[tuple[Told, Future[int]]] = []
 
     async def commit(self, rows: Sequence[Message]) -> int:
         """Returns the version, once the rows are in the log. Raises what the bus raises."""
-        loop = asyncio.get_running_loop()
-        waiting: asyncio.Future[int] = loop.create_future()
-        self._bus.submit(rows).add_done_callback(lambda answer: self._answered(loop, waiting, answer))
+        waiting: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def told(error: BaseException | None, version: int) -> None:
+            if waiting.done():  # whoever waited was cancelled
+                return
+            if error is None:
+                waiting.set_result(version)
+            else:
+                waiting.set_exception(error)
+
+        self.submit(rows, told)
         return await waiting
 
-    def _answered(self, loop: asyncio.AbstractEventLoop, waiting: asyncio.Future[int], answer: Future[int]) -> None:
+    def submit(self, rows: Sequence[Message], told: Told) -> None:
+        """The same without a task: `told` is called in the event loop."""
+        loop = asyncio.get_running_loop()
+        self._bus.submit(rows).add_done_callback(lambda answer: self._answered(loop, told, answer))
+
+    def _answered(self, loop: asyncio.AbstractEventLoop, told: Told, answer: Future[int]) -> None:
         """From the bus's thread, once for each submission of a commit: waking the loop for each would cost more than the rest."""
         with self._lock:
-            self._answers.append((waiting, answer))
+            self._answers.append((told, answer))
             first = len(self._answers) == 1
         if first and not loop.is_closed():
             loop.call_soon_threadsafe(self._tell)
@@ -37,11 +53,6 @@ class Commits:
     def _tell(self) -> None:
         with self._lock:
             answers, self._answers = self._answers, []
-        for waiting, answer in answers:
-            if waiting.done():  # whoever waited was cancelled
-                continue
+        for told, answer in answers:
             error = answer.exception()
-            if error is None:
-                waiting.set_result(answer.result())
-            else:
-                waiting.set_exception(error)
+            told(error, answer.result() if error is None else -1)

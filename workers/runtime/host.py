@@ -11,6 +11,7 @@ from typing import Protocol
 import structlog
 
 from bus.base import Bus, Feed
+from bus.errors import Superseded
 from bus.trust import Trust
 from schemas.envelope import Message
 from workers.runtime.base import Worker
@@ -213,9 +214,7 @@ class Host:
             instance.lease.under_way[message.message_id] = message.correlation_id
             rows = await instance.runner.handle(message)
             await self._uncommitted.acquire()
-            task = asyncio.create_task(self._commit(instance, message, rows))
-            self._committing.add(task)
-            task.add_done_callback(self._committing.discard)
+            self._commits.submit(rows, partial(self._committed, instance, message, rows))
 
     async def _may_take(self, instance: Instance, message: Message) -> bool:
         """Whether it still waits, and still for us: after a pause, others may have ended our lease and gone on."""
@@ -233,19 +232,38 @@ class Host:
         """Before an effect, which nothing can take back: as the log is now, not as we last saw it."""
         return await self._leases.holds(lease, name) and (message.message_id, lease.agent) in self._bus.state.open
 
-    async def _commit(self, instance: Instance, message: Message, rows: Sequence[Message]) -> None:
+    def _committed(
+        self, instance: Instance, message: Message, rows: Sequence[Message], error: BaseException | None, _: int
+    ) -> None:
+        """A handling is in the log, or another's is, or the bus itself said no."""
+        if isinstance(error, Superseded):
+            log.info("handling.superseded", key=error.key)
+        elif error is not None:
+            log.error("host.commit_failed", message=message.message_id, error=repr(error))
+            task = asyncio.create_task(self._commit_again(instance, message, rows))
+            self._committing.add(task)
+            task.add_done_callback(self._committing.discard)
+            return
+        self._settle(instance, message)
+
+    async def _commit_again(self, instance: Instance, message: Message, rows: Sequence[Message]) -> None:
+        """After a full disk, or the like. The message stays open, and first in its conversation: it is tried again until
+        the bus takes it, or the host stops."""
         try:
-            while (message.message_id, instance.worker.name) in self._bus.state.open:
+            while True:
+                self.failed.set()
+                await self._clock.sleep(1.0)
+                if (message.message_id, instance.worker.name) not in self._bus.state.open:
+                    return None
                 try:
                     await instance.runner.commit(rows)
-                    break
+                    return
                 except Exception:
-                    # The bus itself said no (a full disk, a closed log). The message stays open, and first in its
-                    # conversation: it is tried again until the bus takes it, or the host stops.
                     log.exception("host.commit_failed", message=message.message_id)
-                    self.failed.set()
-                    await self._clock.sleep(1.0)
         finally:
-            self._uncommitted.release()
-            instance.lease.under_way.pop(message.message_id, None)
-            instance.inbox.done(message)
+            self._settle(instance, message)
+
+    def _settle(self, instance: Instance, message: Message) -> None:
+        self._uncommitted.release()
+        instance.lease.under_way.pop(message.message_id, None)
+        instance.inbox.done(message)

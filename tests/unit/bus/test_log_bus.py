@@ -444,7 +444,7 @@ def test_committing_in_ones_own_thread_is_submitting_and_waiting(tmp_path: Path)
     def write(number: int, its: LogBus) -> None:
         start.wait()
         for n in range(10):
-            its.commit([message(f"m{number}-{n}")])
+            its.submit_here([message(f"m{number}-{n}")]).result(PATIENCE)
 
     threads = [threading.Thread(target=write, args=(n, rival if n == 3 else bus)) for n in range(4)]
     for thread in threads:
@@ -459,10 +459,10 @@ def test_committing_in_ones_own_thread_is_submitting_and_waiting(tmp_path: Path)
     )
     assert [m.message_id for m in bus.state.open_for("A")] == ids(log)
     with pytest.raises(Superseded):
-        bus.commit([receipt("never", "h")])
+        bus.submit_here([receipt("never", "h")]).result(PATIENCE)
     with pytest.raises(ContentTooLarge):
-        bus.commit([message("large", content="x" * (1 << 21))])
+        bus.submit_here([message("large", content="x" * (1 << 21))]).result(PATIENCE)
     rival.close()
     bus.close()
     with pytest.raises(Closed):
-        bus.commit([message("late")])
+        bus.submit_here([message("late")]).result(PATIENCE)
