@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Protocol
 
 from bus.errors import Untrusted
@@ -36,8 +37,9 @@ class SignedTrust:
         self._keyring = keyring
         self._table_id = table_id
         self._environment = environment
-        # A signature is checked once in a process: by position, which no other row can have.
-        self._checked: OrderedDict[tuple[int, int], str | None] = OrderedDict()
+        #: What was signed, by place: a signature is checked once in a process. A place alone proves nothing, nor does an id:
+        #: a file that somebody else wrote may claim those of a row that was checked.
+        self._checked: OrderedDict[tuple[int, int], bytes] = OrderedDict()
 
     def check(self, message: Message, conversation: Sequence[Message]) -> list[Message]:
         rows = conversation or [message]
@@ -82,11 +84,13 @@ class SignedTrust:
         return True
 
     def _signed(self, row: Message) -> None:
-        if self._checked.get(row.position) == row.message_id:
+        data = row.signed_bytes(self._table_id, self._environment, row.key_id or "")
+        said = blake2b(data, digest_size=16).digest()
+        if self._checked.get(row.position) == said:
             return
         self._keyring.check(row, self._table_id, self._environment)
         if is_user(row.from_agent) and row.principal != row.from_agent.removeprefix(USER):
             raise Untrusted("principal.claimed", f"{row.from_agent} cannot act for {row.principal}")
-        self._checked[row.position] = row.message_id
+        self._checked[row.position] = said
         if len(self._checked) > CHECKED:
             self._checked.popitem(last=False)

@@ -315,3 +315,15 @@ def test_a_row_is_not_taken_for_the_one_that_was_checked_in_its_place(conversati
     conversation.check()
     conversation.rows[-1] = real.model_copy(update={"message_id": "other", "content": '{"x":1}'})
     assert conversation.rule() == "signature.invalid"
+
+
+@pytest.mark.parametrize("field", ["content", "kind", "principal", "expires_at"])
+def test_a_forged_row_that_repeats_the_id_and_place_of_a_checked_one_is_found(
+    conversation: Conversation, field: str
+) -> None:
+    # A file's own columns say where its rows stand, and the table's readers believe them.
+    conversation.say("user:eli")
+    real = conversation.say("A")
+    assert conversation.check() == ["user:eli", "A"]
+    conversation.rows[-1] = real.model_copy(update={field: CHANGES[field]})
+    assert conversation.rule() == "signature.invalid"
