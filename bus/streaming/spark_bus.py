@@ -132,7 +132,7 @@ class SparkBus:
             known = self.state.conversation(correlation_id)
         if known is not None:
             return known
-        found = self.table.scan("correlation_id = :conversation", conversation=correlation_id)
+        found = self.table.scan(conversation=correlation_id)
         rows = self._deciding([row for _, commit in found for row in commit])
         return [m for m in valid_rows(rows) if m.message_type != "receipt"]
 
@@ -172,7 +172,7 @@ class SparkBus:
                 raise
             # The feed may not reach back that far any more: what we missed is in the table itself.
             log.warning("bus.overtaken", was_at=self._head, now_at=newest)
-            found = self.table.scan("_metadata.row_commit_version > :head", head=self._head)
+            found = self.table.scan(above=self._head)
             self._next = newest + 1
         return [commit for commit in found if commit[0] > self._head]
 

@@ -12,7 +12,7 @@ import contextlib
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -140,10 +140,17 @@ class SparkTable:
                 return []
             raise
 
-    def scan(self, condition: str = "true", **values: Any) -> list[Commit]:
-        """Every commit there is, as far as its rows meet the condition; parameters stand in it as `:name`."""
-        query = f"SELECT *, _metadata.row_commit_version AS _commit_version FROM {self.name} WHERE {condition}"
-        return commits(self.spark.sql(query, values).toArrow())
+    def scan(self, conversation: str | None = None, above: int | None = None) -> list[Commit]:
+        """Every commit there is; of it, the rows of one conversation, or those committed above a version."""
+        from pyspark.sql import functions as F
+
+        version = F.col("_metadata.row_commit_version").alias("_commit_version")
+        frame = self.spark.read.table(self.name).select("*", version)
+        if conversation is not None:
+            frame = frame.where(F.col("correlation_id") == F.lit(conversation))
+        if above is not None:
+            frame = frame.where(F.col("_commit_version") > F.lit(above))
+        return commits(frame.toArrow())
 
 
 def commits(found: pa.Table) -> list[Commit]:

@@ -86,10 +86,9 @@ class ListTable:
             found = [rows for rows in self._shared.commits[max(since - 1, 0) :] if rows.num_rows]
         return commits(pa.concat_tables(found)) if found else []
 
-    def scan(self, condition: str = "true", **values: Any) -> list[Commit]:
-        found = self.changes(1)
-        wanted = values.get("conversation")
-        return [(v, [m for m in rows if wanted is None or m.correlation_id == wanted]) for v, rows in found]
+    def scan(self, conversation: str | None = None, above: int | None = None) -> list[Commit]:
+        found = self.changes(1 if above is None else above + 1)
+        return [(v, [m for m in rows if conversation in (None, m.correlation_id)]) for v, rows in found]
 
 
 class ListWorld(_Worlds):

@@ -239,7 +239,7 @@ async def test_everybody_sees_whole_commits_in_one_order_whoever_wrote_them(worl
         assert ids(bus.conversation("many")) == ids(bus.state.open_for("Pinger")) == everything
     forgetful = world.bus(follow_only=True)
     assert ids(forgetful.conversation("many")) == everything
-    found = world.table().scan("correlation_id = :c", c="many")
+    found = world.table().scan(conversation="many")
     assert ids(valid_rows(row for _, commit in found for row in commit)) == everything
 
 
