@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from hashlib import blake2b
 from typing import Protocol
 
 from bus.errors import Untrusted
@@ -14,7 +13,7 @@ from schemas.envelope import USER, Message, is_user
 #: On whose behalf an agent speaks in a conversation that it began itself.
 AGENT = "agent:"
 #: Rows whose check is remembered.
-CHECKED = 100_000
+CHECKED = 20_000
 
 
 class Trust(Protocol):
@@ -37,9 +36,9 @@ class SignedTrust:
         self._keyring = keyring
         self._table_id = table_id
         self._environment = environment
-        #: What was signed, by place: a signature is checked once in a process. A place alone proves nothing, nor does an id:
-        #: a file that somebody else wrote may claim those of a row that was checked.
-        self._checked: OrderedDict[tuple[int, int], bytes] = OrderedDict()
+        #: Rows by place: a signature is checked once in a process. A place alone proves nothing, nor does an id: a file that
+        #: somebody else wrote may claim those of a row that was checked, but not all that it says.
+        self._checked: OrderedDict[tuple[int, int], Message] = OrderedDict()
 
     def check(self, message: Message, conversation: Sequence[Message]) -> list[Message]:
         rows = conversation or [message]
@@ -84,13 +83,12 @@ class SignedTrust:
         return True
 
     def _signed(self, row: Message) -> None:
-        data = row.signed_bytes(self._table_id, self._environment, row.key_id or "")
-        said = blake2b(data, digest_size=16).digest()
-        if self._checked.get(row.position) == said:
+        known = self._checked.get(row.position)
+        if known is row or (known is not None and known.__dict__ == row.__dict__):
             return
         self._keyring.check(row, self._table_id, self._environment)
         if is_user(row.from_agent) and row.principal != row.from_agent.removeprefix(USER):
             raise Untrusted("principal.claimed", f"{row.from_agent} cannot act for {row.principal}")
-        self._checked[row.position] = said
+        self._checked[row.position] = row
         if len(self._checked) > CHECKED:
             self._checked.popitem(last=False)

@@ -19,7 +19,7 @@ from bus.errors import Closed, ContentTooLarge, LogError, Superseded
 from bus.fold import State, decision_key, valid_rows
 from bus.log import rows as codec
 from bus.log.columns import Columns, Signatures, stats
-from bus.log.follower import Accept, Follower, accept_all
+from bus.log.follower import Accept, Follower, accept_all, deciding
 from bus.log.seal import NoSeal, Seal
 from bus.log.snapshot import Snapshots
 from bus.log.table import DeltaLog
@@ -77,6 +77,7 @@ class LogBus:
     ) -> None:
         self.table = table
         self.table_id = table.check()
+        self._accept = accept
         self._listeners: list[Listener] = []
         self._own_listeners: list[Listener] = []
         self._follower = Follower(
@@ -138,7 +139,8 @@ class LogBus:
         done: Future[int] = Future()
         done.set_running_or_notify_cancel()  # whoever gives up waiting does not take it out of a commit it shares
         for message in messages:
-            if len(message.content) > MAX_CONTENT or len(message.content.encode()) > MAX_CONTENT:
+            # A character has four bytes at most: short contents, which nearly all are, need no look at their bytes.
+            if len(message.content) > MAX_CONTENT // 4 and len(message.content.encode()) > MAX_CONTENT:
                 done.set_exception(
                     ContentTooLarge(
                         f"{message.kind} holds {len(message.content)} characters; the limit is {MAX_CONTENT} bytes"
@@ -190,7 +192,8 @@ class LogBus:
         if not self.state.partial:
             with self._lock:
                 self.state.conversations.expect(correlation_id, self.state.version)
-        found = [m for m in read_conversation(self.table, correlation_id) if m.message_type != "receipt"]
+        rows = read_conversation(self.table, correlation_id, self._accept)
+        found = [m for m in rows if m.message_type != "receipt"]
         if self.state.partial:
             return found
         with self._lock:
@@ -334,9 +337,9 @@ class LogBus:
         return True
 
 
-def read_conversation(table: DeltaLog, correlation_id: str) -> list[Message]:
-    """A conversation from the table itself, receipts included: valid rows in log order."""
+def read_conversation(table: DeltaLog, correlation_id: str, accept: Accept = accept_all) -> list[Message]:
+    """A conversation from the table itself, receipts included: valid rows in log order, as the fold finds them."""
     from pyarrow import compute as pc
 
     found, _ = table.scan(filters=pc.field("correlation_id") == correlation_id)
-    return valid_rows(codec.from_arrow(found))
+    return valid_rows(deciding(codec.from_arrow(found), accept))
