@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
 import structlog
@@ -31,6 +31,11 @@ def accept_all(_: Message) -> bool:
 
 def tell_nobody(_: int, __: list[Message]) -> None:
     return
+
+
+def deciding(rows: Iterable[Message], accept: Accept) -> list[Message]:
+    """Without the binding rows that are not signed by whom they name: to the fold they never were."""
+    return [row for row in rows if not is_binding(row) or accept(row)]
 
 
 class Follower:
@@ -118,5 +123,4 @@ class Follower:
         self.head = self.state.version = version
 
     def _deciding(self, rows: list[Message]) -> list[Message]:
-        """Without the binding rows that are not signed by whom they name: to the fold they never were."""
-        return [row for row in rows if not is_binding(row) or self._accept(row)]
+        return deciding(rows, self._accept)

@@ -13,6 +13,7 @@ from bus.base import Arrival
 from bus.errors import Closed, ContentTooLarge, ForeignLog, Superseded
 from bus.fold import State
 from bus.log.bus import LogBus, read_conversation
+from bus.log.follower import Accept
 from bus.log.snapshot import Snapshots
 from bus.log.store import LocalStore
 from bus.log.table import DeltaLog
@@ -133,6 +134,21 @@ def test_a_conversation_that_was_forgotten_is_read_from_the_table(
     assert bus.conversation("never") == []
     assert [m.message_id for m in read_conversation(log, "c0")] == ["root0", "later"]
     bus.close()
+
+
+def test_a_receipt_that_nobody_signed_hides_nothing_of_a_conversation_read_from_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bus.conversations.CLOSED_KEPT", 0)
+    log = make_log(tmp_path)
+    signed = {"key_id": "a", "correlation_id": "c"}
+    append(log, message("root", correlation_id="c"), receipt("root", "forged").with_fields(correlation_id="c"))
+    append(log, *(row.with_fields(**signed) for row in (receipt("root", "real"), output("real"))))
+    remembering = LogBus(open_log(tmp_path), accept=lambda row: row.key_id is not None)
+    passing = LogBus(open_log(tmp_path), accept=lambda row: row.key_id is not None, follow_only=True)
+    for bus in (remembering, passing):
+        assert [m.message_id for m in bus.conversation("c")] == ["root", "out-real"]
+        bus.close()
 
 
 # --- closing ----------------------------------------------------------------------------------------------------------
@@ -420,8 +436,8 @@ def test_a_forgotten_conversation_that_goes_on_while_it_is_read_is_whole(
         done(bus.submit([message(f"{conversation}-root", correlation_id=conversation, to_agent="user:eli")]))
     read = bus_module.read_conversation
 
-    def slowly(table: DeltaLog, correlation_id: str) -> list[Message]:
-        found = read(table, correlation_id)
+    def slowly(table: DeltaLog, correlation_id: str, accept: Accept) -> list[Message]:
+        found = read(table, correlation_id, accept)
         late = message("late", correlation_id="old", causation_id="old-root", to_agent="user:eli")
         version = done(other.submit([late]))
         while bus.state.version < version:
