@@ -230,7 +230,8 @@ class System:
         return SharedMemory(log, RoleRights(self.roles), signer.sign, self.accept(table_id))
 
     def projector(self, bus: LogBus) -> Projector:
-        return Projector(bus, bus.table, projections(self.log, self.accept(bus.table_id)))
+        accept = self.accept(bus.table_id)
+        return Projector(bus, bus.table, projections(self.log, accept), accept=accept)
 
     def check_engine(self, engine: str) -> None:
         """Raises UnfitStore when the tables are where this engine cannot read them."""

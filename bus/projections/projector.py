@@ -23,6 +23,9 @@ from schemas.envelope import Message
 
 log = structlog.get_logger(__name__)
 
+#: Seconds until it tries again what failed.
+RETRY_AFTER_S = 5.0
+
 #: Whether a row's signature holds: what an auditor queries must not contain what nobody signed.
 Accept = Callable[[Message], bool]
 #: A message -> a row of the projection, or None when it is not part of it.
@@ -71,7 +74,18 @@ class Projection:
 class Projector:
     """Runs in a thread of a host, beside its bus. One is enough; two do no harm."""
 
-    def __init__(self, bus: Bus, source: DeltaLog, projections: Sequence[Projection], pause_s: float = 0.05) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        source: DeltaLog,
+        projections: Sequence[Projection],
+        pause_s: float = 0.05,
+        accept: Accept = lambda _: True,
+        retry_s: float = RETRY_AFTER_S,
+    ) -> None:
+        """`accept`: as of the bus, since a row that nobody signed decides nothing here either."""
+        self._accept = accept
+        self._retry = retry_s
         self._bus = bus
         self._source = source
         self._projections = projections
@@ -100,28 +114,38 @@ class Projector:
         self._wake.set()
 
     def _run(self) -> None:
-        try:
-            self._catch_up()
-            while not self._stopping.is_set():
-                self._wake.wait()
-                # A short pause makes one commit out of many: a projection may lag, but must not cost what the log costs.
-                self._stopping.wait(self._pause)
-                self._wake.clear()
+        while True:
+            last = self._stopping.is_set()
+            try:
+                self._catch_up()
+                while not self._stopping.is_set():
+                    self._wake.wait()
+                    # A short pause makes one commit out of many: a projection may lag, but must not cost what the log costs.
+                    self._stopping.wait(self._pause)
+                    self._wake.clear()
+                    self._project_arrivals()
                 self._project_arrivals()
-            self._project_arrivals()
-        except Exception:
-            log.exception("projector.failed")
+                return
+            except Exception:
+                # A full disk, say. The tables know how far they came: from there it goes on.
+                log.exception("projector.failed")
+                if last:
+                    return
+                self._stopping.wait(self._retry)
 
     def _catch_up(self) -> None:
         """Everything between each table's position and now, by one scan of the log."""
+        self._arrived.clear()  # the log has them, and the bus has come at least as far
         upto = self._bus.catch_up()
         self._positions = {p.app_id: p.position() for p in self._projections}
         if min(self._positions.values()) >= upto:
             return
         from bus.fold import valid_rows
+        from bus.log.follower import deciding
 
         found, _ = self._source.scan()
-        self._append([m for m in valid_rows(codec.from_arrow(found)) if m.log_version <= upto], upto)
+        valid = valid_rows(deciding(codec.from_arrow(found), self._accept))
+        self._append([m for m in valid if m.log_version <= upto], upto)
 
     def _project_arrivals(self) -> None:
         # Taken one by one: the bus's thread appends meanwhile, and what it appends to a list just given away is lost.

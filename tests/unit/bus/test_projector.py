@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from bus.log.bus import LogBus
 from bus.log.table import DeltaLog
@@ -11,7 +14,7 @@ from bus.projections.projector import Projection, Projector
 from bus.projections.tables import event_row
 from schemas.envelope import Message
 from schemas.tables import AGENT_EVENTS
-from tests.unit.bus.logs import ids, make_log, message, open_log
+from tests.unit.bus.logs import append, ids, make_log, message, open_log
 
 
 def rang(name: str) -> Message:
@@ -66,3 +69,59 @@ def test_a_projector_that_begins_late_catches_up_and_repeats_nothing(tmp_path: P
     last.stop()
     bus.close()
     assert ids(DeltaLog(tmp_path / "events", AGENT_EVENTS)) == [f"e{n}" for n in range(10)]
+
+
+def test_a_receipt_that_nobody_signed_hides_nothing_from_a_projector_that_catches_up(tmp_path: Path) -> None:
+    log = make_log(tmp_path / "log")
+    DeltaLog(tmp_path / "events", AGENT_EVENTS).create()
+    forged, real = (
+        message(
+            name,
+            causation_id="root",
+            from_agent="A",
+            to_agent="",
+            message_type="receipt",
+            kind="Receipt",
+            handling_id=name,
+        )
+        for name in ("forged", "real")
+    )
+    append(log, message("root"), forged)
+    append(log, *(row.with_fields(key_id="a") for row in (real, rang("e").with_fields(handling_id="real"))))
+
+    def accept(row: Message) -> bool:
+        return row.key_id is not None
+
+    bus = LogBus(open_log(tmp_path / "log"), accept=accept)
+    events = [Projection(DeltaLog(tmp_path / "events", AGENT_EVENTS), event_row)]
+    one = Projector(bus, bus.table, events, pause_s=0, accept=accept)
+    one.start()
+    one.stop()
+    bus.close()
+    assert ids(DeltaLog(tmp_path / "events", AGENT_EVENTS)) == ["e"]
+
+
+def test_a_projector_goes_on_when_the_disk_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_log(tmp_path / "log")
+    DeltaLog(tmp_path / "events", AGENT_EVENTS).create()
+    bus = LogBus(open_log(tmp_path / "log"))
+    events = Projection(DeltaLog(tmp_path / "events", AGENT_EVENTS), event_row)
+    append_to, full, tried = events.append, threading.Event(), threading.Event()
+
+    def append_unless_full(*what: Any) -> int:
+        if full.is_set():
+            tried.set()
+            raise OSError(28, "No space left on device")
+        return append_to(*what)
+
+    monkeypatch.setattr(events, "append", append_unless_full)
+    one = Projector(bus, bus.table, [events], pause_s=0, retry_s=0.001)
+    one.start()
+    full.set()
+    bus.submit([rang("during")]).result(20)
+    assert tried.wait(20)
+    full.clear()
+    bus.submit([rang("after")]).result(20)
+    one.stop()
+    bus.close()
+    assert ids(DeltaLog(tmp_path / "events", AGENT_EVENTS)) == ["during", "after"]
