@@ -90,6 +90,26 @@ def test_a_word_that_cannot_be_read_is_no_consumer(consumers: Consumers, tmp_pat
     assert versions(consumers) == {"a": 1}
 
 
+@pytest.mark.parametrize("version", ['"seven"', "null", "[]", "1e999"])
+def test_a_position_that_is_no_number_stops_nobody(consumers: Consumers, tmp_path: Path, version: str) -> None:
+    consumers.note("a", 1)
+    word = f'{{"name": "b", "version": {version}, "host": "h", "at_ms": 1767225600000}}'
+    (tmp_path / "_tailrace" / "consumers" / "b.json").write_text(word)
+    assert versions(consumers) == {"a": 1}
+
+
+def test_a_word_from_the_future_holds_nothing_back_for_ever(consumers: Consumers, time: Time) -> None:
+    time.pass_by(10 * 86_400)
+    consumers.note("clock was ahead", 1)
+    time.pass_by(-10 * 86_400)
+    consumers.note("here", 7)
+    slowest = consumers.slowest()
+    assert slowest is not None
+    assert slowest.name == "here"
+    consumers.bury()
+    assert versions(consumers) == {"here": 7}
+
+
 @pytest.mark.parametrize("name", ["../../escape", "a/b", "ü x"])
 def test_a_name_stays_in_its_folder(consumers: Consumers, tmp_path: Path, name: str) -> None:
     consumers.note(name, 3)
