@@ -100,18 +100,26 @@ def vacuum(table: DeltaLog, alive: Collection[str], keep_s: float, done: Cleaned
     """Delete files that left the table `keep_s` ago, by the notes. `alive`: paths that must stay whatever a note says."""
     now_ms = table.now().timestamp() * 1000
     before = done.files
+    living = {entries.unquote(path) for path in alive}
     for name in sorted(table.store.names(FOLDER)):
         if done.files - before >= AT_ONCE:
             break  # the rest has time until the next pass; the log has not
         note = json.loads(table.store.get(f"{FOLDER}/{name}") or b"{}")
         if not note or now_ms - note["at_ms"] < keep_s * 1000:
             continue
-        for path in note["paths"]:
-            if path not in alive:
-                table.store.delete(entries.unquote(path))
+        for file in map(entries.unquote, note["paths"]):
+            # By what the path means: an entry of somebody else's may spell it in another way, or lead out of the table.
+            if file not in living and _is_data(file):
+                table.store.delete(file)
                 done.files += 1
         done.bytes += note["bytes"]
         table.store.delete(f"{FOLDER}/{name}")
+
+
+def _is_data(file: str) -> bool:
+    """Whether it can be a data file of this table: below its folder, and none of its log."""
+    parts = file.split("/")
+    return not {"", ".", ".."} & set(parts) and parts[0] not in ("_delta_log", "_tailrace")
 
 
 def removed_paths(table: DeltaLog) -> set[str]:

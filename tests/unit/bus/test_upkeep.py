@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Iterator
@@ -238,6 +239,20 @@ def test_what_a_compaction_of_the_past_says_it_removed_stays(place: Place) -> No
     place.time.pass_by(KEEP_S + 1)
     assert place.upkeep.run().cleaned.files > 0
     assert ids(place.log)[-3:] == expected(3, "late-")
+
+
+@pytest.mark.parametrize("spelling", ["outside", "living"])
+def test_a_forged_note_deletes_neither_what_lives_nor_what_is_outside(place: Place, spelling: str) -> None:
+    place.send(3)
+    outside = place.folder.parent / "keyring.json"
+    outside.write_text("keys")
+    living = sorted(name for name in place.data if name.endswith(".parquet"))[0]
+    forged = {"outside": "../keyring.json", "living": living.replace("p", "%70")}[spelling]
+    note = {"at_ms": 0, "paths": [forged], "bytes": 1}
+    place.log.store.put_if_absent("_tailrace/removed/00000000000000000000.json", json.dumps(note).encode())
+    place.upkeep.run()
+    assert outside.exists()
+    assert ids(place.log) == expected(3)
 
 
 def test_a_file_of_nobody_is_spared_for_a_day(place: Place) -> None:
