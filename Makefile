@@ -18,9 +18,7 @@ run: setup ## The governed pipeline, end to end, on a Delta-table bus with sampl
 	@$(BIN)/tailrace demo $(ARGS)
 
 test: setup lint ## Linters, import rules and every test: what continuous integration runs
-	@$(PYTEST) -q -m "not integration and not acceptance" tests/unit tests/contract $(ARGS)
-	@$(PYTEST) -q -m "integration and not acceptance" tests/contract tests/integration $(ARGS)
-	@$(PYTEST) -q -m acceptance tests/acceptance $(ARGS)
+	@infra/test.sh $(ARGS)
 
 lint: setup ## Style, format, and who may import whom
 	@$(BIN)/ruff check --quiet .

@@ -89,19 +89,20 @@ def messages(count: int) -> list[list[Message]]:
     return made
 
 
-def write(folder: str, total: int, written: Synchronized[int], go: Event) -> None:
-    """One commit a message, each at the next version; whoever takes it meanwhile is stepped over."""
+def write(folder: str, total: int, together: int, written: Synchronized[int], go: Event) -> None:
+    """Commits of so many messages, each at the next version; whoever takes it meanwhile is stepped over."""
     table = table_at(folder)
     version = table.head() + 1
     done = 0
     while done < total:
-        commits = messages(min(10_000, total - done))
+        made = messages(min(10_000, total - done))
+        commits = [[m for one in made[n : n + together] for m in one] for n in range(0, len(made), together)]
         go.wait()
         for commit in commits:
             while not table.put_encoded(version, codec.encode(commit, version, [])).won:
                 version += 1
             version += 1
-            done += 1
+            done += len(commit)
             written.value = done
             if done % max(1, total // 10) == 0:
                 go.clear()
@@ -146,13 +147,13 @@ def measure(table: DeltaLog, total: int, began: float, used: Any, before: tuple[
     )
 
 
-def run(folder: Path, total: int, say: Callable[[Point], None]) -> list[Point]:
+def run(folder: Path, total: int, say: Callable[[Point], None], together: int = 1) -> list[Point]:
     table = table_at(str(folder))
     table.create()
     spawn = multiprocessing.get_context("spawn")
     written, caught_up = spawn.Value("q", 0), spawn.Value("q", -1)
     go, stop, used = spawn.Event(), spawn.Event(), spawn.Array("d", 2)
-    writer = spawn.Process(target=write, args=(str(folder), total, written, go))
+    writer = spawn.Process(target=write, args=(str(folder), total, together, written, go))
     keeper = spawn.Process(target=keep, args=(str(folder), stop, caught_up, used))
     writer.start()
     keeper.start()
@@ -191,6 +192,9 @@ def check(table: DeltaLog, total: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--messages", type=int, default=20_000)
+    parser.add_argument(
+        "--together", type=int, default=1, help="messages a commit; more of them make a long table sooner"
+    )
     parser.add_argument("--keep", type=Path, help="leave the table in this folder")
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
@@ -205,7 +209,7 @@ def main() -> None:
             print("  ".join(f"{cell:>17}" for cell in cells), flush=True)
 
     try:
-        points = run(folder / "agent_messages", chosen.messages, say)
+        points = run(folder / "agent_messages", chosen.messages, say, chosen.together)
     finally:
         if chosen.keep is None:
             shutil.rmtree(folder, ignore_errors=True)
