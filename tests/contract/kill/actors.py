@@ -225,10 +225,12 @@ def host(place: Place, fate: Fate, name: str, seed: int) -> None:
 async def _host(place: Place, fate: Fate, name: str, *, is_registered: bool) -> None:
     bus = place.bus(fate, AGENTS, name)
     keyring = Keyring.load(place.keys)
-    projection = Projection(
-        place.log(AGENT_EVENTS, fate), event_row, lambda row: keyring.accepts(row, bus.table_id, ENVIRONMENT)
-    )
-    companions: list[Any] = [Projector(bus, bus.table, [projection], pause_s=0.005)]
+
+    def accept(row: Message) -> bool:
+        return keyring.accepts(row, bus.table_id, ENVIRONMENT)
+
+    projection = Projection(place.log(AGENT_EVENTS, fate), event_row, accept)
+    companions: list[Any] = [Projector(bus, bus.table, [projection], pause_s=0.005, accept=accept)]
     if is_registered:
         companions.append(Registered(Consumers(bus.table, LOST_S), name, lambda: bus.state.version, every_s=0.3))
     host = Host(
