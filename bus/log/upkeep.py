@@ -41,10 +41,12 @@ FEW = 10
 
 @dataclass(frozen=True)
 class Limits:
-    """`keep_s`: how long a file that left the table stays for readers that still hold it. `checkpoint_every`: entries."""
+    """`keep_s`: how long a file that left the table stays for readers that still hold it. `checkpoint_every`: entries, or
+    `rows_every` messages in fewer entries, whichever is sooner: both cost whoever starts."""
 
     keep_s: float = 900.0
     checkpoint_every: int = 500
+    rows_every: int = 20_000
     fan_out: int = compaction.FAN_OUT
     target: int = compaction.TARGET
 
@@ -130,6 +132,8 @@ class Upkeep:
         self._contents: Contents | None = None
         self._held: dict[str, pa.Table | list[Mapping[str, Any]]] = {}
         self._misplaced: set[str] = set()
+        #: Messages folded since the last checkpoint.
+        self._rows = 0
         self._harmless: set[int] = set()
         self._orphans_looked_for = float("-inf")
 
@@ -152,7 +156,8 @@ class Upkeep:
                 self._compact(found, done)
                 behind = found.version - found.checkpoint
                 last = moved < BATCH
-                if behind >= self.limits.checkpoint_every or (last and force and behind >= FEW):
+                many = behind >= self.limits.checkpoint_every or self._rows >= self.limits.rows_every
+                if many or (last and force and behind >= FEW):
                     self._checkpoint(found, done)
                     self._clean_log(found, done)
                 if last:
@@ -233,6 +238,7 @@ class Upkeep:
     def _absorb(self, entry: Entry) -> int:
         """Fold it; returns the bytes that are now held for compaction."""
         assert self._folding is not None
+        self._rows += sum(one.rows for one in entry.added)
         raws = compaction.raw_rows(entry)
         if raws is not None:
             self._folding.absorb(entry, codec.of_entry(self.table, entry))
@@ -281,6 +287,7 @@ class Upkeep:
         if self._folding is not None:
             done.state = self._folding.write()
         found.write_checkpoint(self.table)
+        self._rows = 0
         done.checkpoint = found.version
         if self._folding is not None:
             self._folding.prune(self.table)

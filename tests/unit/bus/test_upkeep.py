@@ -382,3 +382,19 @@ def test_no_table_says_what_to_do(tmp_path: Path) -> None:
     log = DeltaLog(tmp_path, AGENT_MESSAGES)
     with pytest.raises(LogMissing, match="tailrace init"):
         Upkeep(log, Consumers(log)).run()
+
+
+def test_many_messages_in_few_entries_are_written_down_as_well(tmp_path: Path) -> None:
+    table = DeltaLog(tmp_path / "agent_messages", AGENT_MESSAGES)
+    table.create()
+    bus = LogBus(table)
+    row = {"message_id": "", "correlation_id": "c", "to_agent": "A", "kind": "Ping", "content": "{}", "timestamp": 1}
+    for commit in range(2):
+        rows = [{**row, "message_id": f"m{commit}-{n}"} for n in range(200)]
+        bus.submit_rows(rows, {"from_agent": "user:eli", "message_type": "request"}).result(timeout=30)
+    bus.close()
+    done = Upkeep(table, Consumers(table), Limits(rows_every=300), Folding(Snapshots(table), lambda _: True)).run()
+    assert (done.checkpoint, done.state) == (done.version, done.version)
+    written = Snapshots(table).newest()
+    assert written is not None
+    assert len(written.open_for("A")) == 400
