@@ -86,11 +86,17 @@ def find(name: str) -> Agent:
     """By name on the bus, by name on the command line, or `module:Class` for an agent of one's own. Raises UnknownAgent."""
     if ":" in name:
         return own_agent(name)
+    full = full_name(name)
     for agent in AGENTS:
-        if name.lower() in (agent.name.lower(), agent.short):
+        if agent.name == full:
             return agent
     known = ", ".join(agent.short for agent in AGENTS)
     raise UnknownAgent(f"there is no agent {name}; there are {known}, and `module:Class` names one of your own")
+
+
+def full_name(asked: str) -> str:
+    """An agent's name on the bus by either of its names; one that is not ours stays as it is."""
+    return next((agent.name for agent in AGENTS if asked.lower() in (agent.name.lower(), agent.short)), asked)
 
 
 class UnknownAgent(LookupError):

@@ -10,7 +10,7 @@ from bus.errors import LogMissing
 from bus.trust import Trust
 from config import files
 from config.files import ConfigError
-from jobs.agents import AGENTS, UnknownAgent, find
+from jobs.agents import AGENTS, UnknownAgent, find, full_name
 from jobs.bootstrap import RoleRights, System
 from jobs.replay.request import CannotReplay, ReplayRequest
 from schemas.envelope import Message
@@ -112,17 +112,13 @@ class Crew:
 def only(request: ReplayRequest) -> frozenset[str] | None:
     """The agents whose messages a request is about; None for all. Raises CannotReplay or UnknownAgent."""
     named = _named(request)
-    return frozenset(named if request.agent is None else {_full_name(request.agent)}) or None
-
-
-def _full_name(asked: str) -> str:
-    return next((agent.name for agent in AGENTS if asked.lower() in (agent.name.lower(), agent.short)), asked)
+    return frozenset(named if request.agent is None else {full_name(request.agent)}) or None
 
 
 def _named(request: ReplayRequest) -> dict[str, str]:
     """Agent -> the worker that was named for it. A single one may stand in for an agent of another name."""
     named = {find(place).name: place for place in request.workers}
-    if request.agent is None or not named or (asked := _full_name(request.agent)) in named:
+    if request.agent is None or not named or (asked := full_name(request.agent)) in named:
         return named
     if len(named) > 1:
         raise CannotReplay(f"which of {', '.join(named)} is to stand in for {asked}? Name one worker.")

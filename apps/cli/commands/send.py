@@ -16,7 +16,7 @@ from apps.cli.session import open_system, speaking_as
 
 def send(
     context: typer.Context,
-    to: Annotated[str, typer.Option("--to", metavar="AGENT", help="The addressee.", show_default=False)],
+    to: Annotated[str, typer.Option("--to", metavar="AGENT", help="The addressee, such as rag.", show_default=False)],
     kind: Annotated[str, typer.Option("--kind", help="Type of the payload, such as Ask.", show_default=False)],
     content: Annotated[str, typer.Option("--content", metavar="JSON|@FILE|-", help="The payload.", show_default=False)],
     user: As,
@@ -29,9 +29,11 @@ def send(
 ) -> None:
     """Send one message, and wait for its response if told to. Kinds we do not know are sent as they are."""
     from apps.cli.absent import absent, absent_words
+    from jobs.agents import full_name
     from schemas.envelope import EVERYONE, is_user
 
     terminal = terminal_of(context)
+    to = full_name(to)
     payload = raw_payload(kind, text_of(content))
     system = open_system()
     response = None

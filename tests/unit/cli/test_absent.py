@@ -20,6 +20,12 @@ def test_sending_says_that_nobody_runs_the_agent(run: Run, home: System) -> None
     assert "nobody runs" not in send(run, "user:ana").err
 
 
+def test_an_agent_may_be_named_as_other_commands_show_it(run: Run, home: System) -> None:
+    for name in ("rag", "RAG", "ragagent"):
+        assert send(run, name, "--json").json["to"] == "RAGAgent"
+    assert send(run, "weatherman", "--json").json["to"] == "weatherman"
+
+
 def test_an_agent_that_runs_here_is_there(run: Run, home: System) -> None:
     with Presence(home.home, "CodeAgent", "tail"):
         said = send(run, "CodeAgent", "--json")
