@@ -23,6 +23,8 @@ from schemas.envelope import Message
 
 log = structlog.get_logger(__name__)
 
+#: Versions of the log that a projection may have nothing of before it says that it has come past them.
+SAY_EVERY = 1_000
 #: Seconds until it tries again what failed.
 RETRY_AFTER_S = 5.0
 
@@ -41,25 +43,39 @@ class Projection:
         self._accept = accept
         self.app_id = f"projector:{table.schema.name}"
         self._head = -1
+        #: The position that stands in the table.
+        self._said = -1
 
     def position(self) -> int:
         """Source version up to which this table holds everything; -1 before the first row."""
         opened = self.table.open()
         self._head = opened.version()
         version = opened.transaction_version(self.app_id)
-        return self._follow(-1 if version is None else int(version))
+        self._said = -1 if version is None else int(version)
+        return self._follow(self._said)
 
-    def append(self, messages: Sequence[Message], upto: int, known: int) -> int:
-        """Add what these messages make, unless another projector did; returns the position reached."""
+    def say(self, position: int) -> None:
+        """Write down how far it has come, so that whoever is next need not look through all of it."""
+        if self._said < position:
+            self.append((), position, self._said)
+
+    def append(self, messages: Sequence[Message], upto: int, known: int, say: bool = True) -> int:
+        """Add what these messages make, unless another projector did; returns the position reached.
+
+        `say`: also where they make nothing. Renewed leases make nothing of most tables, and no commit each.
+        """
         position = known
         while position < upto:
             # Whatever another projector committed meanwhile is in the table: only what is above it is still ours to add.
             fresh = [m for m in messages if m.log_version > position]
             projected = [row for m in fresh if (row := self._project(m)) is not None and self._accept(m)]
+            if not projected and not say and upto - self._said < SAY_EVERY:
+                return upto
             rows = _rows(self.table.schema, projected)
             put = self.table.put(self._head + 1, rows, txns={self.app_id: upto})
             if put.won:
                 self._head += 1
+                self._said = upto
                 return upto
             position = self._follow(position)
         return position
@@ -67,8 +83,8 @@ class Projection:
     def _follow(self, position: int) -> int:
         while (entry := self.table.entry(self._head + 1)) is not None:
             self._head += 1
-            position = max(position, entry.txns.get(self.app_id, -1))
-        return position
+            self._said = max(self._said, entry.txns.get(self.app_id, -1))
+        return max(position, self._said)
 
 
 class Projector:
@@ -125,6 +141,8 @@ class Projector:
                     self._wake.clear()
                     self._project_arrivals()
                 self._project_arrivals()
+                for projection in self._projections:
+                    projection.say(self._positions[projection.app_id])
                 return
             except Exception:
                 # A full disk, say. The tables know how far they came: from there it goes on.
@@ -151,13 +169,13 @@ class Projector:
         # Taken one by one: the bus's thread appends meanwhile, and what it appends to a list just given away is lost.
         arrivals = [self._arrived.popleft() for _ in range(len(self._arrived))]
         if arrivals:
-            self._append([row for arrival in arrivals for row in arrival.rows], arrivals[-1].version)
+            self._append([row for arrival in arrivals for row in arrival.rows], arrivals[-1].version, say=False)
 
-    def _append(self, messages: Sequence[Message], upto: int) -> None:
+    def _append(self, messages: Sequence[Message], upto: int, say: bool = True) -> None:
         for projection in self._projections:
             known = self._positions[projection.app_id]
             if known < upto:
-                self._positions[projection.app_id] = projection.append(messages, upto, known)
+                self._positions[projection.app_id] = projection.append(messages, upto, known, say)
 
 
 def _rows(schema: TableSchema, rows: Sequence[Mapping[str, Any]]) -> pa.Table:

@@ -125,3 +125,21 @@ def test_a_projector_goes_on_when_the_disk_does(tmp_path: Path, monkeypatch: pyt
     one.stop()
     bus.close()
     assert ids(DeltaLog(tmp_path / "events", AGENT_EVENTS)) == ["during", "after"]
+
+
+def test_what_makes_no_row_costs_no_commit_and_is_not_looked_through_again(tmp_path: Path) -> None:
+    make_log(tmp_path / "log")
+    events = DeltaLog(tmp_path / "events", AGENT_EVENTS)
+    events.create()
+    bus = LogBus(open_log(tmp_path / "log"))
+    one = projector(bus, tmp_path / "events")
+    one.start()
+    for n in range(30):
+        bus.submit([message(f"m{n}")]).result(20)
+    bus.submit([rang("e")]).result(20)
+    bus.submit([message("last")]).result(20)
+    one.stop()
+    assert ids(events) == ["e"]
+    assert events.head() <= 3  # as it began, with the event, and as it stopped
+    assert Projection(events, event_row).position() == bus.catch_up() == 32
+    bus.close()
