@@ -18,7 +18,7 @@ from bus.log import cleanup, compaction, contents
 from bus.log import rows as codec
 from bus.log.cleanup import Cleaned
 from bus.log.consumers import Consumers
-from bus.log.entry import Entry
+from bus.log.entry import Added, Entry
 from schemas.envelope import Message
 
 if TYPE_CHECKING:
@@ -269,7 +269,9 @@ class Upkeep:
                 # Another upkeep works here too. Its work is as good as ours; ours was not seen by anybody.
                 log.info("upkeep.overtaken", table=self.table.uri, reason=str(error))
                 self.table.store.delete(merged.file)
-                raise
+                if not self._give_way(found, group, done):
+                    raise
+                return
             done.compacted += len(group)
             done.into += 1
             while found.version < version:
@@ -278,6 +280,15 @@ class Upkeep:
         self._held = {path: rows for path, rows in self._held.items() if path in found.files}
         if self._held_bytes() > HELD:
             self._held.clear()  # large files do not wait for company in memory
+
+    def _give_way(self, found: Contents, group: Sequence[Added], done: Done) -> bool:
+        """Read on to the entry that took one of these files. It may be far above the last one read, and its writer dead: whoever
+        began again below it would come to the same place for ever. False: no entry says so, it was cleaned away."""
+        while all(one.path in found.files for one in group):
+            self._held.clear()
+            if not self._follow(found, done):
+                return False
+        return True
 
     def _held_bytes(self) -> int:
         return sum(map(_size, self._held.values()))

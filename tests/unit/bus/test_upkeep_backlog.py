@@ -1,0 +1,41 @@
+"""Upkeep that comes after one that died, with more to read than it reads at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bus.log import contents
+from bus.log.consumers import Consumers
+from bus.log.snapshot import Snapshots
+from bus.log.table import DeltaLog
+from bus.log.upkeep import Folding, Limits, Upkeep
+from tests.unit.bus.logs import append, ids, make_log, message
+
+
+def upkeep(log: DeltaLog, checkpoint_every: int) -> Upkeep:
+    limits = Limits(keep_s=0.0, checkpoint_every=checkpoint_every, fan_out=4)
+    return Upkeep(log, Consumers(log), limits, Folding(Snapshots(log), lambda _: True))
+
+
+def test_what_another_compacted_far_ahead_is_no_reason_to_give_up_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It died after its compactions and before its checkpoint: their entries stand far above the files they removed."""
+    monkeypatch.setattr("bus.log.upkeep.BATCH", 10)
+    log = make_log(tmp_path)
+    sent = [f"m{n:02}" for n in range(40)]
+    for one in sent:
+        append(log, message(one))
+    upkeep(log, checkpoint_every=1_000).run()
+    assert log.checkpoint_version() is None
+    assert len(contents.load(log).files) < 10
+    after = upkeep(log, checkpoint_every=20)
+    after.run(force=True)
+    assert ids(log) == sent
+    assert log.checkpoint_version() == log.head()
+    append(log, message("later"))
+    after.run(force=True)
+    assert ids(log) == [*sent, "later"]
+    assert len(contents.load(log).files) < 10
