@@ -25,6 +25,8 @@ CAST = (("producer", "p0"), ("producer", "p1"), ("producer", "p2"), ("host", "h0
 PATIENCE = 90.0
 AT_RANDOM = "at any moment"
 LONG_NAP = (0.7, 2.5)
+#: Seconds a process has to come to its point before a random moment can take it.
+GRACE = 4.0
 
 
 class Theatre:
@@ -34,6 +36,7 @@ class Theatre:
         self.place, self.luck = place, luck
         self.running: dict[str, int] = {}
         self.waking: dict[str, float] = {}
+        self.born: dict[str, float] = {}
         self.starts: Counter[str] = Counter()
         self.unexpected: list[str] = []
 
@@ -43,6 +46,7 @@ class Theatre:
         pid = os.fork()
         if pid:
             self.running[name] = pid
+            self.born[name] = time.monotonic()
             return pid
         code = 1
         try:
@@ -88,6 +92,9 @@ class Theatre:
                 self.wake(name)
         return died
 
+    def age(self, name: str) -> float:
+        return time.monotonic() - self.born[name]
+
     def gone(self, name: str) -> None:
         del self.running[name]
         self.waking.pop(name, None)
@@ -98,7 +105,7 @@ class Theatre:
 
     def last_words(self, name: str, code: int) -> str:
         text = (self.place.folder / f"{name}-{self.starts[name]}.log").read_text()
-        return f"{name} ended by itself with {code}:\n{text[-3000:]}"
+        return f"{name} ended by itself with {code}: {' / '.join(text.splitlines()[-4:])}"
 
     def kill(self, name: str) -> None:
         os.kill(self.running[name], signal.SIGKILL)
@@ -125,9 +132,10 @@ def play(place: Place, seconds: float, seed: int) -> list[str]:
                 theatre.fated(roles[name], name)
             if time.monotonic() > following:
                 following = time.monotonic() + luck.uniform(0.3, 1.5)
-                name = luck.choice([name for name in theatre.running if name not in theatre.waking] or ["nobody"])
-                if name == "nobody":
+                old = [name for name in theatre.running if name not in theatre.waking and theatre.age(name) > GRACE]
+                if not old:
                     continue
+                name = luck.choice(old)
                 if luck.random() < 0.3:
                     note(place.fates, f"{SLEEP}\t{AT_RANDOM}")
                     os.kill(theatre.running[name], signal.SIGSTOP)
@@ -139,7 +147,7 @@ def play(place: Place, seconds: float, seed: int) -> list[str]:
         _calm(theatre, roles)
     finally:
         theatre.end()
-    return theatre.unexpected
+    return list(dict.fromkeys(theatre.unexpected))
 
 
 def _calm(theatre: Theatre, roles: dict[str, str]) -> None:
