@@ -26,7 +26,7 @@ PATIENCE = 90.0
 AT_RANDOM = "at any moment"
 LONG_NAP = (0.7, 2.5)
 #: Seconds a process has to come to its point before a random moment can take it.
-GRACE = 4.0
+GRACE = 6.0
 
 
 class Theatre:
@@ -65,13 +65,14 @@ class Theatre:
 
     def fated(self, role: str, name: str) -> None:
         """Start it with a point of death or sleep in its future, or with none."""
-        if self.luck.random() < 0.25:
+        # Producers come to their points at once; left to themselves, nobody else would get to die.
+        if self.luck.random() < (0.7 if role == "producer" else 0.1):
             self.start(role, name)
             return
         point = self.luck.choice(POINTS[role])
         how = SLEEP if self.luck.random() < 0.3 else DIE
         rare = point in (LEAPING, "a written state half loaded") or role == "upkeep"
-        self.start(role, name, how, point, 1 if rare else self.luck.randrange(1, 6))
+        self.start(role, name, how, point, 1 if rare else self.luck.randrange(1, 4))
 
     def look(self) -> list[str]:
         """Who died; whoever fell asleep gets a time to be woken."""
