@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -26,6 +27,7 @@ log = structlog.get_logger(__name__)
 
 FOLDER = "_tailrace"
 FORMAT = 2
+_OF_STATE = re.compile(r"state-(-?[0-9]{19,20})\.json")
 _ROWS = AGENT_MESSAGES.file_schema
 _SCHEMA = pa.schema([("section", pa.string()), ("name", pa.string()), ("data", pa.large_binary()), *_ROWS])
 
@@ -72,8 +74,8 @@ class Snapshots:
 
     def versions(self) -> list[int]:
         """Of complete ones, the newest first."""
-        names = self._table.store.names(FOLDER)
-        return sorted((int(n[6:-5]) for n in names if n.startswith("state-") and n.endswith(".json")), reverse=True)
+        found = filter(None, map(_OF_STATE.fullmatch, self._table.store.names(FOLDER)))
+        return sorted((int(name[1]) for name in found), reverse=True)
 
     def newest(self, upto: int | None = None) -> State | None:
         """The newest state that holds, not above `upto`."""
@@ -92,7 +94,7 @@ class Snapshots:
         if data is None or facts["format"] != FORMAT:
             raise ValueError("it is not complete, or of another format")
         digest = hashlib.sha256(data).hexdigest()
-        if facts["sha256"] != digest or not self._witness.holds(_vouched(version, digest), facts["signature"]):
+        if facts["sha256"] != digest or not self._witness.holds(_vouched(version, digest), str(facts["signature"])):
             raise ValueError("nobody who is trusted vouches for it")
         return _decode(version, data)
 

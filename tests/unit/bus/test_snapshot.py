@@ -177,6 +177,19 @@ def test_a_damaged_state_is_passed_over(tmp_path: Path, damage: str) -> None:
     assert found.version == 1
 
 
+@pytest.mark.parametrize(
+    "name", ["state-copy.json", "state-.json", "state-²³.json", "state-00000000000000000001 (1).json"]
+)
+def test_a_file_of_another_name_is_no_state(tmp_path: Path, name: str) -> None:
+    table = make(tmp_path)
+    state = State()
+    state.absorb([row("m", log_version=1, seq=0)])
+    Snapshots(table).write(state)
+    table.store.put(f"_tailrace/{name}", b"{}")
+    assert Snapshots(table).versions() == [1]
+    assert Snapshots(table).newest() is not None
+
+
 def test_only_the_newest_are_kept(tmp_path: Path) -> None:
     table = make(tmp_path)
     state = State()
