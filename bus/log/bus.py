@@ -205,11 +205,11 @@ class LogBus:
             return self._follower.advance(self._told)
 
     def close(self) -> None:
-        with self._gate:
+        # In this order, as whoever commits in its own thread may be told to submit something.
+        with self._alone, self._gate:
             if self._closed:
                 return
-            with self._alone:
-                self._closed = True
+            self._closed = True
             self._submissions.put(None)
         self._writer.join()
         self._stopping.set()

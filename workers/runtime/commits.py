@@ -7,8 +7,12 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
+import structlog
+
 from bus.base import Bus
 from schemas.envelope import Message
+
+log = structlog.get_logger(__name__)
 
 #: The error, or None and the version.
 Told = Callable[[BaseException | None, int], None]
@@ -55,4 +59,7 @@ class Commits:
             answers, self._answers = self._answers, []
         for told, answer in answers:
             error = answer.exception()
-            told(error, answer.result() if error is None else -1)
+            try:
+                told(error, answer.result() if error is None else -1)
+            except Exception:
+                log.exception("commit.not_told")  # one that cannot take its answer keeps nobody else from theirs

@@ -254,7 +254,7 @@ class Host:
                 self.failed.set()
                 await self._clock.sleep(1.0)
                 if (message.message_id, instance.worker.name) not in self._bus.state.open:
-                    return None
+                    return
                 try:
                     await instance.runner.commit(rows)
                     return

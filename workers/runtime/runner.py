@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
+import os
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
@@ -89,8 +90,9 @@ class Runner:
         self._handle: Handler = stack(middlewares, worker)
         self._may_redrive = may_redrive
         self._memory_of = memory_of
-        # Ids of handlings: one random number a runner, since one a message costs more than much of the rest.
-        self._run = uuid.uuid4().hex[:20]
+        # Ids are made with a secret of this runner: whoever can guess one can put a row with it into the log first, and
+        # the id counts once. One random number a message would cost more than much of the rest.
+        self._secret = os.urandom(32)
         #: What all receipts of this agent have in common.
         self._receipt = Message(
             message_id="-",
@@ -261,7 +263,7 @@ class Runner:
         """The receipt first, then the outputs."""
         message = under_way.message
         now = micros(self._clock.now())
-        handling = f"{self._run}{next(self._handlings):012x}"
+        handling = self._id(f"{next(self._handlings)}")
         rows = [self._row(under_way, out, str(place), handling, now) for place, out in enumerate(outputs)]
         handled_ms = round((time.perf_counter() - under_way.started) * 1000, 2)
         attempts = under_way.noted.attempts
@@ -284,6 +286,9 @@ class Runner:
         )
         return rows
 
+    def _id(self, of: str) -> str:
+        return hashlib.blake2b(of.encode(), digest_size=16, key=self._secret).hexdigest()
+
     def _row(self, under_way: _UnderWay, out: Outgoing, place: str, handling: str | None, now: int) -> Message:
         message = under_way.message
         content = out.payload.model_dump_json()
@@ -292,10 +297,9 @@ class Runner:
                 f"{out.payload.kind()} holds {len(content):,} characters, the limit is {MAX_CONTENT:,} bytes: "
                 "store it elsewhere and send a reference to it"
             )
-        # Derived from its cause: a second handling of the same message says the same thing under the same id.
-        derived = hashlib.sha256(f"{message.message_id}/{self.worker.name}/{place}".encode())
         return Message(
-            message_id=derived.hexdigest()[:32],
+            # Derived from its cause: a second handling here says the same thing under the same id.
+            message_id=self._id(f"{message.message_id}/{place}"),
             correlation_id=message.correlation_id,
             causation_id=out.causation_id or under_way.original.message_id,
             from_agent=self.worker.name,

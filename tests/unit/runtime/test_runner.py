@@ -195,11 +195,13 @@ async def test_a_table_that_cannot_be_read_is_no_fault_of_the_message() -> None:
     assert (stage.receipt["outcome"], stage.receipt["attempts"]) == ("handled", 1)
 
 
-async def test_the_same_message_says_the_same_under_the_same_ids() -> None:
-    stage, again, one = Stage(answers), Stage(answers), ping()
-    first, second = await stage.handle(one), await again.handle(one)
+async def test_ids_are_the_same_for_the_same_and_nobody_else_can_guess_them() -> None:
+    stage, other, one = Stage(answers), Stage(answers), ping()
+    first, second, elsewhere = await stage.handle(one), await stage.handle(one), await other.handle(one)
     assert [row.message_id for row in first[1:]] == [row.message_id for row in second[1:]]
     assert first[0].message_id != second[0].message_id
+    # Whoever could make them too could put a row under one into the log before us, and ours would count for nothing.
+    assert not {row.message_id for row in first} & {row.message_id for row in elsewhere}
 
 
 # --- expiry ----------------------------------------------------------------------------------------------------------
