@@ -11,6 +11,7 @@ from jobs import logging
 from jobs.agents import Agent
 from jobs.bench.home import BenchSystem
 from jobs.bench.work import TEXT, Reporter
+from jobs.run_worker import collect_less_often
 from schemas.payloads import Payload
 from workers.runtime.base import Context, Outgoing, Received, Worker, reply
 
@@ -48,6 +49,7 @@ async def serve(system: BenchSystem, engine: str, begun: Callable[[int], None]) 
     """Until standard input is closed."""
     host = await asyncio.to_thread(system.host, [agent(begun)], engine)
     await host.start()
+    collect_less_often()
     await asyncio.to_thread(sys.stdin.read)
     await host.stop()
 
