@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,6 +19,7 @@ from schemas.tables import AGENT_MESSAGES
 
 _SCHEMA = AGENT_MESSAGES.file_schema
 _NAMES = _SCHEMA.names
+_validated = Message.__pydantic_validator__.validate_python  # what `model_validate` comes to, for rows by the thousand
 _NULLS = dict.fromkeys(_NAMES)
 _SMALL = SmallParquet(AGENT_MESSAGES)
 
@@ -63,11 +64,8 @@ def of_entry(table: DeltaLog, entry: Entry) -> list[Message]:
     """The rows of one entry in their order, from the entry itself when it has them."""
     if not entry.inline:
         return from_arrow(table.read(entry), entry.version)
-    return [_message(_NULLS | raw, entry.version, place) for place, raw in enumerate(map(_placeless, entry.inline))]
-
-
-def _placeless(raw: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in raw.items() if name not in ("log_version", "seq")}
+    # Where a row stands is what the entry says by its version and its order, whatever the row says.
+    return [_message({**_NULLS, **raw, "seq": None}, entry.version, place) for place, raw in enumerate(entry.inline)]
 
 
 def dated(rows: pa.Table) -> pa.Table:
@@ -99,8 +97,9 @@ def well_placed(rows: Sequence[Message], head: int) -> bool:
 def _message(raw: dict[str, Any], version: int | None, place: int) -> Message:
     log_version = version if version is not None else _or_nothing(raw["log_version"])
     position = {"log_version": log_version, "seq": place if raw["seq"] is None else raw["seq"]}
+    raw.update(position)
     try:
-        return Message.model_validate(raw | position)
+        return _validated(raw)
     except ValidationError as error:
         first = error.errors()[0]
         return _quarantined(raw, position, f"{'.'.join(str(p) for p in first['loc'])}: {first['msg']}")
