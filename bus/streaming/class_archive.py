@@ -68,7 +68,7 @@ def rehearse(spark, work: Path) -> None:
     for statement in (query, f"EXPLAIN FORMATTED {query}", "SHOW TABLES", f"DESCRIBE HISTORY delta.`{table}`"):
         spark.sql(statement).collect()
     spark.sql(f"CREATE OR REPLACE TABLE rehearsal.saved USING delta LOCATION '{joined}' AS {query}")
-    spark.read.format("delta").option("versionAsOf", 0).load(joined).toPandas()
+    spark.read.format("delta").option("versionAsOf", 0).load(joined).toArrow()
 
     seen: list[int] = []
     stream = spark.readStream.format("delta").option("startingVersion", 0).option("maxFilesPerTrigger", 100).load(table)

@@ -109,11 +109,11 @@ def write(folder: str, total: int, together: int, written: Synchronized[int], go
                 go.wait()
 
 
-def keep(folder: str, stop: Event, caught_up: Synchronized[int], used: Any) -> None:
+def keep(folder: str, together: int, stop: Event, caught_up: Synchronized[int], used: Any) -> None:
     table = table_at(folder)
     upkeep = Upkeep(table, Consumers(table), Limits(keep_s=30.0), Folding(Snapshots(table), lambda _: True))
     while not stop.is_set():
-        if upkeep.due() >= 400 or stop.wait(0.1):
+        if upkeep.due() * together >= 400 or stop.wait(0.1):
             done = upkeep.run()
             caught_up.value = done.version
             spent = resource.getrusage(resource.RUSAGE_SELF)
@@ -154,7 +154,7 @@ def run(folder: Path, total: int, say: Callable[[Point], None], together: int = 
     written, caught_up = spawn.Value("q", 0), spawn.Value("q", -1)
     go, stop, used = spawn.Event(), spawn.Event(), spawn.Array("d", 2)
     writer = spawn.Process(target=write, args=(str(folder), total, together, written, go))
-    keeper = spawn.Process(target=keep, args=(str(folder), stop, caught_up, used))
+    keeper = spawn.Process(target=keep, args=(str(folder), together, stop, caught_up, used))
     writer.start()
     keeper.start()
     points: list[Point] = []
