@@ -35,8 +35,8 @@ ROOT = Path(__file__).parents[2]
 
 #: (step, function whose beginning or end is where the step ends). In the sender, then in the host.
 SENDER = (
-    ("compose the message", LogBus, "submit", "begins"),
-    ("wake the writer", SigningSeal, "apply", "begins"),
+    ("compose the message", LogBus, "submit_here", "begins"),
+    ("begin the commit", SigningSeal, "apply", "begins"),
     ("sign", SigningSeal, "apply", "ends"),
     ("encode", codec, "encode", "ends"),
     ("write the data file", LocalStore, "put", "ends"),
