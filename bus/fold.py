@@ -168,9 +168,7 @@ class State:
             self._note(row)
         self.conversations.add(row)
         for agent in self.addressees(row):
-            self.open[(row.message_id, agent)] = row
-            self._waiting.setdefault(agent, {})[row.message_id] = row
-            self.conversations.opened(row.correlation_id)
+            self.opened(agent, row)
         return True
 
     def _settle(self, receipt: Message) -> None:
@@ -237,8 +235,8 @@ class State:
         """Agent -> how many messages wait for it."""
         return {agent: len(rows) for agent, rows in list(self._waiting.items()) if rows}
 
-    def reopen(self, agent: str, row: Message) -> None:
-        """Put back what a written state holds as open, in log order."""
+    def opened(self, agent: str, row: Message) -> None:
+        """A message waits for an agent; called in log order, also for what a written state holds as open."""
         self.open[(row.message_id, agent)] = row
         self._waiting.setdefault(agent, {})[row.message_id] = row
         self.conversations.opened(row.correlation_id)

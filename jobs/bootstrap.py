@@ -94,7 +94,7 @@ class System:
         store = open_store(self.home.table(table), settings.durability, pace)
         return DeltaLog(store, TABLES[table], now=self.clock.now)
 
-    def bus(self, agents: Sequence[Agent], workers: Sequence[Worker]) -> LogBus:
+    def bus(self, agents: Sequence[Agent]) -> LogBus:
         """A bus that signs for these agents and nobody else."""
         table = self.log(AGENT_MESSAGES.name)
         table_id = table.check()
@@ -158,7 +158,7 @@ class System:
         workers = [agent.build(self) for agent in agents]
         if self.unity_schema is not None:
             return self.unity_host(agents, workers, engine)
-        bus = self.bus(agents, workers)
+        bus = self.bus(agents)
         feed = self.feed(bus, engine)
         spans = Spans(self.settings, agents[0].host)
         position = Registered(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +13,7 @@ import pyarrow.compute as pc
 from bus.audit import AUDIT_KIND
 from bus.errors import ContentTooLarge, NotAMessage
 from bus.fold import EXECUTION_CLAIMED, INSTANCE_CHANGED
+from bus.log.rows import iso
 from schemas.envelope import MAX_CONTENT, place_bytes
 from schemas.tables import AGENT_MESSAGES, SIGNED_COLUMNS
 
@@ -23,7 +23,6 @@ _LONGEST = {"message_id": 100, "correlation_id": 100, "from_agent": 200, "to_age
 _MAY_BE_EMPTY = ("to_agent", "content")
 _TYPES = ("request", "event")
 _USUAL = {"schema_version": 1, "priority": 5, "attempt": 1}
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -158,14 +157,9 @@ def stats(table: pa.Table) -> dict[str, Any]:
     for name in AGENT_MESSAGES.stats:
         column = _plain(table.column(name))
         found = pc.min_max(column).as_py()
-        as_text = _iso if pa.types.is_timestamp(table.column(name).type) else (lambda v: v)
+        as_text = iso if pa.types.is_timestamp(table.column(name).type) else (lambda v: v)
         least[name], most[name] = as_text(found["min"]), as_text(found["max"])
     return {"minValues": least, "maxValues": most, "nullCount": dict.fromkeys(AGENT_MESSAGES.stats, 0)}
-
-
-def _iso(micros: int) -> str:
-    moment = _EPOCH + timedelta(microseconds=micros)
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _plain(column: Any) -> Any:

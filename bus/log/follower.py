@@ -82,7 +82,7 @@ class Follower:
                 self.head = self.state.version = entry.version  # a producer does not read what others commit
                 continue
             rows = codec.of_entry(self.table, entry)
-            self.fold(entry.version, self._deciding(rows), told)
+            self.fold(entry.version, deciding(rows, self._accept), told)
         return self.head
 
     def fold(self, version: int, messages: Sequence[Message], told: Told = tell_nobody) -> None:
@@ -105,7 +105,7 @@ class Follower:
             for entry, part in self.table.follow(-1):
                 rows += codec.from_arrow(part, entry.version)
                 version = entry.version
-        self.state.load(self._deciding(rows))
+        self.state.load(deciding(rows, self._accept))
         self.state.version = version
         return version
 
@@ -118,9 +118,6 @@ class Follower:
         if not codec.well_placed(rows, version) and self.table.exists(self.head + 1):
             return  # as above: step by step then
         log.info("bus.leapt", was_at=self.head, now_at=version)
-        for number, commit in groupby(self._deciding(rows), key=lambda row: row.log_version):
+        for number, commit in groupby(deciding(rows, self._accept), key=lambda row: row.log_version):
             self.fold(number, list(commit), told)
         self.head = self.state.version = version
-
-    def _deciding(self, rows: list[Message]) -> list[Message]:
-        return deciding(rows, self._accept)

@@ -144,7 +144,7 @@ def row_stats(messages: Sequence[Message], version: int) -> dict[str, Any]:
         return {
             "message_id": pick(ids),
             "correlation_id": pick(conversations),
-            "timestamp": _iso(pick(times)),
+            "timestamp": iso(pick(times)),
             "log_version": version,
         }
 
@@ -155,6 +155,6 @@ def row_stats(messages: Sequence[Message], version: int) -> dict[str, Any]:
     }
 
 
-def _iso(micros: int) -> str:
+def iso(micros: int) -> str:
     moment = _EPOCH + timedelta(microseconds=micros)
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

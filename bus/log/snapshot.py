@@ -186,7 +186,7 @@ def _decode(version: int, data: bytes) -> State:
     for name, rows in conversations.items():
         state.conversations.recall(name, rows)
     for agent, message in _messages(table, names, places.get("open", ())):
-        state.reopen(agent, message)
+        state.opened(agent, message)
     state.claims = dict(_messages(table, names, places.get("claim", ())))
     state.leases = dict(_messages(table, names, places.get("lease", ())))
     return state

@@ -5,7 +5,7 @@ Every step can be cut off at any point: the next pass finds what was left and fi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +13,13 @@ import pyarrow as pa
 import structlog
 
 from bus.errors import LogError, LogMissing
-from bus.fold import State, is_binding
+from bus.fold import State
 from bus.log import cleanup, compaction, contents
 from bus.log import rows as codec
 from bus.log.cleanup import Cleaned
 from bus.log.consumers import Consumers
 from bus.log.entry import Added, Entry
+from bus.log.follower import Accept, deciding
 from schemas.envelope import Message
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Done:
 class Folding:
     """The state of agent_messages, folded along so that it can be written beside a checkpoint."""
 
-    def __init__(self, snapshots: Snapshots, accept: Callable[[Message], bool]) -> None:
+    def __init__(self, snapshots: Snapshots, accept: Accept) -> None:
         self._snapshots = snapshots
         self._accept = accept
         self.state: State | None = None
@@ -96,7 +97,7 @@ class Folding:
         if self.state is None or self.state.version + 1 < oldest:
             found, version = table.scan()
             self.state = State()
-            self.state.load(self._deciding(codec.from_arrow(found)))
+            self.state.load(deciding(codec.from_arrow(found), self._accept))
             self.state.version = version
 
     def absorb(self, entry: Entry, rows: Sequence[Message]) -> None:
@@ -104,11 +105,8 @@ class Folding:
         if entry.version <= self.state.version:
             return
         if rows:
-            self.state.absorb(self._deciding(rows))
+            self.state.absorb(deciding(rows, self._accept))
         self.state.version = entry.version
-
-    def _deciding(self, rows: Sequence[Message]) -> list[Message]:
-        return [row for row in rows if not is_binding(row) or self._accept(row)]
 
     def write(self) -> int:
         assert self.state is not None

@@ -20,7 +20,6 @@ from jobs.agents import UPKEEP, Agent, key_of
 from jobs.bootstrap import System
 from schemas.envelope import USER, Message
 from schemas.tables import AGENT_MESSAGES
-from workers.runtime.base import Worker
 
 USER_NAME = "ana"
 
@@ -37,9 +36,9 @@ class BenchSystem(System):
         create_keys(self.home.keys, {**holders, f"user-{USER_NAME}": [USER + USER_NAME]}, 0)
         self.log(AGENT_MESSAGES.name).create()
 
-    def bus(self, agents: Sequence[Agent], workers: Sequence[Worker]) -> LogBus:
+    def bus(self, agents: Sequence[Agent]) -> LogBus:
         if self.signed:
-            return super().bus(agents, workers)
+            return super().bus(agents)
         table = self.log(AGENT_MESSAGES.name)
         return LogBus(table, snapshots=self.snapshots(table, ""), linger_ms=self.settings.linger_ms)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from jobs.bench.contestant import python
-from jobs.bench.echo import Echo, agent
+from jobs.bench.echo import agent
 from jobs.bench.home import BenchSystem
 from jobs.bench.lane import Lane
 from jobs.bench.race import SPAN
@@ -74,7 +74,7 @@ def _open_s(home: Path) -> float:
     """Seconds until a host's bus knows what is open; Python's own start apart."""
     system = BenchSystem(home, signed=False)
     started = time.perf_counter()
-    bus = system.bus([agent()], [Echo()])
+    bus = system.bus([agent()])
     spent = time.perf_counter() - started
     bus.close()
     return spent

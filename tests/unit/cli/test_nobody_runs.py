@@ -128,6 +128,6 @@ def request_approval(home: System, signed: bool = True) -> None:
         return
     from jobs.agents import agents_of
 
-    bus = home.bus(agents_of("governance"), [])
+    bus = home.bus(agents_of("governance"))
     bus.submit([row]).result(10)
     bus.close()

@@ -96,7 +96,7 @@ def handled(system: System) -> None:
     """A conversation that is over, and known to every projection."""
     send(system, 1)
     agent = find("rag")
-    bus = system.bus([agent], [])
+    bus = system.bus([agent])
     try:
         (request,) = bus.state.open_for(agent.name)
         receipt = Message(
