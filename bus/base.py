@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from bus.errors import ContentTooLarge
 from bus.fold import State
 from bus.logs import LateLogger
-from schemas.envelope import Message
+from schemas.envelope import MAX_CONTENT, Message
 
 log = LateLogger(__name__)
 
@@ -24,6 +26,30 @@ class Arrival:
 
 
 Listener = Callable[[Arrival], None]
+
+
+def enlist(listeners: list[Listener], listener: Listener, lock: AbstractContextManager[object]) -> Callable[[], None]:
+    """Add a listener under the lock of its bus; returns the way out, which may be taken twice."""
+    with lock:
+        listeners.append(listener)
+
+    def leave() -> None:
+        with lock:
+            if listener in listeners:
+                listeners.remove(listener)
+
+    return leave
+
+
+def too_large(messages: Sequence[Message]) -> ContentTooLarge | None:
+    """What to say to whoever submits these; None when every content fits."""
+    for message in messages:
+        # A character has four bytes at most: short contents, which nearly all are, need no look at their bytes.
+        if len(message.content) > MAX_CONTENT // 4 and len(message.content.encode()) > MAX_CONTENT:
+            return ContentTooLarge(
+                f"{message.kind} holds {len(message.content)} characters; the limit is {MAX_CONTENT} bytes"
+            )
+    return None
 
 
 def tell(listeners: Sequence[Listener], arrival: Arrival) -> None:

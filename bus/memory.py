@@ -6,11 +6,11 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
-from bus.base import Arrival, Listener, tell
-from bus.errors import Closed, ContentTooLarge, Superseded
+from bus.base import Arrival, Listener, enlist, tell, too_large
+from bus.errors import Closed, Superseded
 from bus.fold import State, decision_key
 from bus.log.seal import NoSeal, Seal
-from schemas.envelope import MAX_CONTENT, Message
+from schemas.envelope import Message
 
 
 class MemoryLog:
@@ -59,10 +59,10 @@ class MemoryBus:
     def _refusal(self, messages: Sequence[Message]) -> Exception | None:
         if self._closed:
             return Closed("the bus is closed")
+        if (error := too_large(messages)) is not None:
+            return error
         keys: set[str] = set()
         for message in messages:
-            if len(message.content.encode()) > MAX_CONTENT:
-                return ContentTooLarge(f"{message.kind} is over {MAX_CONTENT} bytes")
             key = decision_key(message)
             if key is not None and (self.state.decided(message) or key in keys):
                 return Superseded(key)
@@ -76,9 +76,7 @@ class MemoryBus:
         tell(self._listeners, Arrival(version, tuple(valid), own))
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
-        with self.log.lock:
-            self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener) if listener in self._listeners else None
+        return enlist(self._listeners, listener, self.log.lock)
 
     def conversation(self, correlation_id: str) -> list[Message]:
         with self.log.lock:

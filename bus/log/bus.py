@@ -14,8 +14,8 @@ from typing import Any
 
 import structlog
 
-from bus.base import Arrival, Listener, tell
-from bus.errors import Closed, ContentTooLarge, LogError, Superseded
+from bus.base import Arrival, Listener, enlist, tell, too_large
+from bus.errors import Closed, LogError, Superseded
 from bus.fold import State, decision_key, valid_rows
 from bus.log import rows as codec
 from bus.log.columns import Columns, Signatures, stats
@@ -24,7 +24,7 @@ from bus.log.seal import NoSeal, Seal
 from bus.log.snapshot import Snapshots
 from bus.log.table import DeltaLog
 from bus.log.tail import Waiter
-from schemas.envelope import MAX_CONTENT, Message
+from schemas.envelope import Message
 
 log = structlog.get_logger(__name__)
 
@@ -138,15 +138,8 @@ class LogBus:
         """A future to be answered; answered already when one of these cannot be a message of the log."""
         done: Future[int] = Future()
         done.set_running_or_notify_cancel()  # whoever gives up waiting does not take it out of a commit it shares
-        for message in messages:
-            # A character has four bytes at most: short contents, which nearly all are, need no look at their bytes.
-            if len(message.content) > MAX_CONTENT // 4 and len(message.content.encode()) > MAX_CONTENT:
-                done.set_exception(
-                    ContentTooLarge(
-                        f"{message.kind} holds {len(message.content)} characters; the limit is {MAX_CONTENT} bytes"
-                    )
-                )
-                break
+        if (error := too_large(messages)) is not None:
+            done.set_exception(error)
         return done
 
     def submit_rows(self, rows: Sequence[Mapping[str, Any]], common: Mapping[str, Any]) -> Future[int]:
@@ -170,15 +163,7 @@ class LogBus:
         return done
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
-        with self._lock:
-            self._listeners.append(listener)
-
-        def leave() -> None:
-            with self._lock:
-                if listener in self._listeners:
-                    self._listeners.remove(listener)
-
-        return leave
+        return enlist(self._listeners, listener, self._lock)
 
     def subscribe_own(self, listener: Listener) -> None:
         """Call `listener` for the commits of this bus alone, which costs no look at what others commit."""

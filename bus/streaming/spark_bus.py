@@ -22,13 +22,13 @@ from dataclasses import dataclass
 
 import structlog
 
-from bus.base import Arrival, Listener, tell
-from bus.errors import Closed, ContentTooLarge, LogError, Superseded, Untrusted
+from bus.base import Arrival, Listener, enlist, tell, too_large
+from bus.errors import Closed, LogError, Superseded, Untrusted
 from bus.fold import State, decision_key, is_binding, valid_rows
 from bus.log.bus import COMMIT_LIMIT, Accept, accept_all
 from bus.log.seal import NoSeal, Seal
 from bus.streaming.spark_table import Commit, SparkTable
-from schemas.envelope import MAX_CONTENT, Message
+from schemas.envelope import Message
 
 log = structlog.get_logger(__name__)
 
@@ -109,7 +109,7 @@ class SparkBus:
         done: Future[int] = Future()
         done.set_running_or_notify_cancel()  # whoever gives up waiting does not take it out of a commit it shares
         with self._gate:
-            error: Exception | None = Closed("the bus is closed") if self._closed else _too_large(messages)
+            error: Exception | None = Closed("the bus is closed") if self._closed else too_large(messages)
             if error is not None:
                 done.set_exception(error)
             else:
@@ -117,15 +117,7 @@ class SparkBus:
         return done
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
-        with self._lock:
-            self._listeners.append(listener)
-
-        def leave() -> None:
-            with self._lock:
-                if listener in self._listeners:
-                    self._listeners.remove(listener)
-
-        return leave
+        return enlist(self._listeners, listener, self._lock)
 
     def conversation(self, correlation_id: str) -> list[Message]:
         with self._lock:
@@ -334,12 +326,3 @@ def indivisible(messages: Sequence[Message]) -> list[Message]:
 def _marks(rows: Sequence[Message]) -> list[tuple[str, str, str | None, str | None]]:
     """What tells one commit from another, in order."""
     return [(row.message_id, row.content, row.handling_id, row.signature) for row in rows]
-
-
-def _too_large(messages: Sequence[Message]) -> ContentTooLarge | None:
-    for message in messages:
-        if len(message.content) > MAX_CONTENT or len(message.content.encode()) > MAX_CONTENT:
-            return ContentTooLarge(
-                f"{message.kind} holds {len(message.content)} characters; the limit is {MAX_CONTENT} bytes"
-            )
-    return None
