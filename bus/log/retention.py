@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import structlog
 
 from bus.errors import LogError
-from bus.log import compaction, contents
+from bus.log import compaction, contents, reading
 from bus.log.store import within
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def read_archive(place: Location, table: DeltaLog, day: str | None = None) -> pa
     except TableNotFoundError:
         return None
     filters = None if day is None else pc.field("date") == date.fromisoformat(day)
-    return opened.to_pyarrow_table(filters=filters).select(table.schema.arrow.names).cast(table.schema.arrow)
+    return reading.rows(opened, filters=filters).select(table.schema.arrow.names).cast(table.schema.arrow)
 
 
 def _note(table: DeltaLog, archive: str | None, day: str) -> None:
@@ -179,7 +179,7 @@ def everything(table: DeltaLog, opened: DeltaTable | None = None) -> pa.Table:
 
     Raises LogError when an archive is not there.
     """
-    rows = (opened or table.open()).to_pyarrow_table()
+    rows = reading.rows(opened or table.open())
     for place in archives(table):
         if not place:
             continue

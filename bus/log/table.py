@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from bus.errors import ForeignLog, LogMissing, StoreUnavailable, UnfitStore
 from bus.log import entry as entries
+from bus.log import reading
 from bus.log.entry import Added, Entry, entry_path
 from bus.log.object_store import open_store
 from bus.log.store import Durability, Location, Store
@@ -290,7 +291,7 @@ class DeltaLog:
     def scan(self, columns: Sequence[str] | None = None, filters: Any = None) -> tuple[pa.Table, int]:
         """Everything there is, and the version it was read at, by an ordinary Delta reader."""
         table = self.open()
-        return table.to_pyarrow_table(columns=list(columns) if columns else None, filters=filters), table.version()
+        return reading.rows(table, columns or None, filters), table.version()
 
     def open(self) -> DeltaTable:
         """As any Delta reader sees it: the only way a bus table is opened by deltalake. Raises LogMissing, ForeignLog."""

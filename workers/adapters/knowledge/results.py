@@ -18,6 +18,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from bus.errors import LogMissing
+from bus.log import reading
 from bus.log.table import DeltaLog
 from workers.ports import CouldNotMap, PortError, PublishedResult, Rows
 
@@ -102,12 +103,12 @@ def _published(row: Mapping[str, Any]) -> PublishedResult:
 
 def _head(table: DeltaTable, limit: int) -> pa.Table:
     """The first rows, file by file: a writer numbers its files in the order of its result."""
-    dataset = table.to_pyarrow_dataset()
-    found = dataset.schema.empty_table()
-    for fragment in sorted(dataset.get_fragments(), key=lambda one: Path(one.path).name):
+    files = reading.dataset(table)
+    found = files.schema.empty_table()
+    for fragment in sorted(files.get_fragments(), key=lambda one: Path(one.path).name):
         if found.num_rows >= limit:
             break
-        rows = fragment.scanner(schema=dataset.schema, use_threads=False).head(limit - found.num_rows)
+        rows = fragment.scanner(schema=files.schema, use_threads=False).head(limit - found.num_rows)
         found = pa.concat_tables([found, rows])
     return found
 
