@@ -5,7 +5,7 @@ The rules, in one place:
 - a receipt counts if its message is open for that agent; the first in (log_version, seq) wins. For an event, the first
   receipt of each agent counts, whether or not the agent is known to subscribe;
 - a row with a handling_id is valid only if that receipt counts, and it stands in the receipt's own commit;
-- a claim counts once per grant;
+- a claim counts once per agent and grant; a grant its issuer revoked before the claim can no longer be claimed;
 - an agent subscribes from the moment one of its instances said so; what was published before is not for it;
 - an instance is live from `started` to `stopped` or `ended`; `renewed` and `ended` count only while it is, and `ended`
   only if it names the newest renewal.
@@ -29,6 +29,10 @@ from schemas.envelope import EVERYONE, Message, is_user
 DEDUP_LIMIT = 2_000_000
 INSTANCE_CHANGED = "InstanceChanged"
 EXECUTION_CLAIMED = "ExecutionClaimed"
+GRANT_REVOKED = "GrantRevoked"
+#: Who issues grants, and so the only one who may take one back.
+ISSUER = "GovernanceAgent"
+_DECIDING = (EXECUTION_CLAIMED, GRANT_REVOKED, INSTANCE_CHANGED)
 
 OpenKey = tuple[str, str]  # (message_id, agent)
 
@@ -37,8 +41,8 @@ def receipt_key(message_id: str, agent: str) -> str:
     return f"receipt:{message_id}:{agent}"
 
 
-def claim_key(grant_id: str) -> str:
-    return f"claim:{grant_id}"
+def claim_key(claim: str) -> str:
+    return f"claim:{claim}"
 
 
 def lease_key(instance: str, number: int) -> str:
@@ -50,8 +54,8 @@ def decision_key(message: Message) -> str | None:
     if message.message_type == "receipt":
         return receipt_key(message.causation_id or "", message.from_agent)
     if message.message_type == "event":
-        if message.kind == EXECUTION_CLAIMED:
-            return claim_key(grant_of(message))
+        if (claim := claim_of(message)) is not None:
+            return claim_key(claim)
         if message.kind == INSTANCE_CHANGED:
             said = _said(message)
             if said.get("step") in ("renewed", "ended"):
@@ -61,14 +65,24 @@ def decision_key(message: Message) -> str | None:
 
 def is_binding(message: Message) -> bool:
     """Whether the fold obeys this row: such a row must be signed by whom it names."""
-    return message.message_type == "receipt" or (
-        message.message_type == "event" and message.kind in (EXECUTION_CLAIMED, INSTANCE_CHANGED)
-    )
+    return message.message_type == "receipt" or (message.message_type == "event" and message.kind in _DECIDING)
 
 
-def grant_of(message: Message) -> str:
+def claim_of(message: Message) -> str | None:
+    """What an event claims, as AGENT/GRANT: the grant for that agent, once. Nobody claims in another's name.
+
+    A revocation takes the claim's place, so that the log decides whether the grant was used before it was revoked.
+    """
+    if message.message_type != "event":
+        return None
+    if message.kind == EXECUTION_CLAIMED:
+        agent: object = message.from_agent
+    elif message.kind == GRANT_REVOKED and message.from_agent == ISSUER:
+        agent = _said(message).get("executor")
+    else:
+        return None
     grant = _said(message).get("grant_id")
-    return grant if isinstance(grant, str) else f"malformed:{message.message_id}"
+    return f"{agent}/{grant}" if isinstance(grant, str) else f"malformed:{message.message_id}"
 
 
 def _said(message: Message) -> dict[str, Any]:
@@ -89,7 +103,7 @@ class State:
     """The open set and the decisions, as of `version`. `subscriptions` maps an agent to the event kinds it gets.
 
     `partial`: begun in the middle of the log, so that a message may be older than anything known here.
-    `leases`: the newest row of every live instance, by instance.
+    `claims`: what was claimed or revoked, by AGENT/GRANT. `leases`: the newest row of every live instance, by instance.
     """
 
     subscriptions: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -114,10 +128,10 @@ class State:
         """The key this row would decide, if it's taken already; None: the row may be committed."""
         if message.message_type == "receipt":
             return None if self._is_first_receipt(message) else decision_key(message)
-        if message.message_type != "event" or message.kind not in (EXECUTION_CLAIMED, INSTANCE_CHANGED):
+        if message.message_type != "event" or message.kind not in _DECIDING:
             return None
-        if message.kind == EXECUTION_CLAIMED:
-            return decision_key(message) if grant_of(message) in self.claims else None
+        if message.kind != INSTANCE_CHANGED:
+            return decision_key(message) if claim_of(message) in self.claims else None
         return None if self._is_next_step(message) else decision_key(message)
 
     def _is_first_receipt(self, receipt: Message) -> bool:
@@ -186,8 +200,8 @@ class State:
         """What an event means to the fold."""
         if row.to_agent == EVERYONE:
             self.published.add(row.message_id)
-        if row.kind == EXECUTION_CLAIMED:
-            self.claims[grant_of(row)] = row
+        if (claim := claim_of(row)) is not None:
+            self.claims[claim] = row
         elif row.kind == INSTANCE_CHANGED:
             said = _said(row)
             if said.get("agent") != row.from_agent or not isinstance(instance := said.get("instance"), str):

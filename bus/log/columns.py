@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from bus.audit import AUDIT_KIND
 from bus.errors import ContentTooLarge, NotAMessage
-from bus.fold import EXECUTION_CLAIMED, INSTANCE_CHANGED
+from bus.fold import EXECUTION_CLAIMED, GRANT_REVOKED, INSTANCE_CHANGED
 from bus.log.rows import iso
 from schemas.envelope import MAX_CONTENT, place_bytes
 from schemas.tables import AGENT_MESSAGES, SIGNED_COLUMNS
@@ -91,7 +91,7 @@ class Columns:
             if found is not None and not (found["min"] is not None and least <= found["min"] and found["max"] <= most):
                 raise NotAMessage(f"{name} must be {least} to {most}")
         kinds = set(pc.unique(self._columns["kind"]).to_pylist()) if "kind" in self._columns else {self._common["kind"]}
-        if bound := kinds & {AUDIT_KIND, INSTANCE_CHANGED, EXECUTION_CLAIMED}:
+        if bound := kinds & {AUDIT_KIND, INSTANCE_CHANGED, EXECUTION_CLAIMED, GRANT_REVOKED}:
             raise NotAMessage(
                 f"{', '.join(sorted(bound))} is decided or chained as it is committed: send it as a message"
             )

@@ -13,10 +13,14 @@ committed AS (
   SELECT *, min(CASE WHEN message_type = 'receipt' THEN seq END) OVER (PARTITION BY log_version, handling) AS receipt_seq
   FROM placed
 ),
--- What an event decides: a grant is claimed once; a lease is renewed by a higher number, and ended by whoever names the highest.
+-- What an event decides: a grant is claimed once, or revoked before; a lease is renewed by a higher number, and ended by whoever names the highest.
 said AS (
   SELECT *,
-    CASE WHEN kind = 'ExecutionClaimed' AND message_type = 'event' THEN get_json_object(content, '$.grant_id') END AS grant_id,
+    CASE WHEN message_type <> 'event' THEN NULL
+      WHEN kind = 'ExecutionClaimed' THEN concat(from_agent, '/', get_json_object(content, '$.grant_id'))
+      WHEN kind = 'GrantRevoked' AND from_agent = 'GovernanceAgent' THEN
+        concat(get_json_object(content, '$.executor'), '/', get_json_object(content, '$.grant_id'))
+    END AS claimed,
     CASE WHEN kind = 'InstanceChanged' AND message_type = 'event' THEN get_json_object(content, '$.instance') END AS instance,
     CASE WHEN kind = 'InstanceChanged' AND message_type = 'event' THEN get_json_object(content, '$.step') END AS step,
     CASE WHEN kind = 'InstanceChanged' AND message_type = 'event' THEN
@@ -27,7 +31,7 @@ said AS (
 ),
 decided AS (
   SELECT *,
-    row_number() OVER (PARTITION BY coalesce(grant_id, concat('none:', message_id)) ORDER BY place) AS claim,
+    row_number() OVER (PARTITION BY coalesce(claimed, concat('none:', message_id)) ORDER BY place) AS claim,
     max(CASE WHEN step IN ('started', 'renewed') THEN number END) OVER (
       PARTITION BY coalesce(instance, concat('none:', message_id)) ORDER BY place
       ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
@@ -46,7 +50,7 @@ leased AS (
 about AS (
   SELECT *, CASE WHEN message_type = 'receipt' THEN causation_id ELSE message_id END AS subject
   FROM leased
-  WHERE (grant_id IS NULL OR claim = 1)
+  WHERE (claimed IS NULL OR claim = 1)
     AND (step IS NULL OR step NOT IN ('renewed', 'ended') OR coalesce(
       is_over = 0 AND CASE WHEN step = 'renewed' THEN number > newest ELSE number = newest END, false))
 ),

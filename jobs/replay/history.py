@@ -9,7 +9,7 @@ from itertools import groupby
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bus.fold import EXECUTION_CLAIMED, grant_of, is_binding, valid_rows
+from bus.fold import EXECUTION_CLAIMED, GRANT_REVOKED, claim_of, is_binding, valid_rows
 from bus.log import rows as codec
 from bus.log.table import DeltaLog
 from jobs.agents import AGENTS
@@ -41,7 +41,9 @@ class History:
         self._since, self._until = request.bounds(now)
         self._conversations, self.total = self._find(source, request.correlation_id)
         wanted = pc.field("correlation_id").isin(pa.array(self._conversations, pa.string()))
-        self._rows, self.version = source.scan(filters=wanted | (pc.field("kind") == EXECUTION_CLAIMED))
+        self._rows, self.version = source.scan(
+            filters=wanted | pc.field("kind").isin([EXECUTION_CLAIMED, GRANT_REVOKED])
+        )
 
     def _find(self, source: DeltaLog, correlation_id: str | None) -> tuple[list[str], int]:
         """The conversations with a receipt that is asked for, oldest first, and how many such receipts there are."""
@@ -72,10 +74,11 @@ class History:
     @cached_property
     def claims(self) -> dict[str, Message]:
         """The claim that counts for each grant."""
-        found = codec.from_arrow(self._rows.filter(pc.field("kind") == EXECUTION_CLAIMED))
+        found = codec.from_arrow(self._rows.filter(pc.field("kind").isin([EXECUTION_CLAIMED, GRANT_REVOKED])))
         claims: dict[str, Message] = {}
         for row in valid_rows(row for row in found if self._accept(row)):
-            claims.setdefault(grant_of(row), row)
+            if (claim := claim_of(row)) is not None:
+                claims.setdefault(claim, row)
         return claims
 
     def recordings(self) -> Iterator[Recording]:

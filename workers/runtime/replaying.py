@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from bus.base import Listener
 from bus.errors import Superseded
-from bus.fold import State, decision_key, grant_of
+from bus.fold import State, claim_of, decision_key
 from bus.trust import Trust
 from schemas.envelope import Message
 from schemas.payloads import Receipt
@@ -256,7 +256,7 @@ class RecordingBus:
         return done
 
     def _is_taken(self, row: Message) -> bool:
-        return decision_key(row) is not None and grant_of(row) in self.state.claims
+        return decision_key(row) is not None and claim_of(row) in self.state.claims
 
     def subscribe(self, listener: Listener) -> Any:
         return lambda: None

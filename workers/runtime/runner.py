@@ -22,6 +22,7 @@ from schemas.payloads import Failed, MessageExpired, Payload, Receipt, Refused
 from schemas.trace import child_traceparent
 from workers.ports import NO_MEMORY, Memory
 from workers.runtime.base import Context, Handling, Outgoing, Permanent, Received, Worker, audit, event
+from workers.runtime.claims import OwnClaims
 from workers.runtime.clock import Clock, micros
 from workers.runtime.commits import Commits
 from workers.runtime.middleware import Handler, Middleware, stack
@@ -219,7 +220,7 @@ class Runner:
             attempt=1,
             commit=commit,
             still_ours=partial(self.still_ours, under_way.message, self.instance),
-            claims=self._bus.state.claims,
+            claims=OwnClaims(self._bus.state.claims, self.worker.name),
             memory=self._memory_of(self.worker.name, under_way.message, principal, under_way.noted),
             handling=under_way.noted,
         )

@@ -105,7 +105,7 @@ async def test_of_two_that_decided_at_once_one_counts_and_the_other_is_told(worl
     for bus in [*rivals, world.bus()]:
         bus.catch_up()
         assert bus.state.open == {}
-        assert bus.state.claims["g"].message_id == claimed["message_id"]
+        assert next(iter(bus.state.claims.values())).message_id == claimed["message_id"]
 
 
 async def test_two_hosts_of_one_agent_say_everything_once(world: SparkWorld) -> None:

@@ -7,12 +7,13 @@ from collections import Counter
 from itertools import groupby
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bus.fold import State, decision_key, receipt_key, valid_rows
 from schemas.envelope import EVERYONE, Message
-from schemas.payloads import ExecutionClaimed
+from schemas.payloads import ExecutionClaimed, GrantRevoked
 
 AGENTS = ("A", "B")
 SUBSCRIPTIONS = {"B": frozenset({"Rang"})}
@@ -228,7 +229,23 @@ def test_a_state_from_the_middle_of_the_log_does_not_say_what_a_conversation_was
 def test_a_claim_with_a_content_that_is_none_takes_nobodys_grant() -> None:
     broken = claim("g", "x").model_copy(update={"content": "[]"})
     state = folded(placed([broken], [claim("g", "y")]))
-    assert state.claims["g"].message_id == "y"
+    assert state.claims["ExecutionAgent/g"].message_id == "y"
+
+
+def test_nobody_uses_up_the_grant_of_another_agent() -> None:
+    theirs = claim("g", "x").model_copy(update={"from_agent": "RAGAgent"})
+    state = folded(placed([theirs], [claim("g", "y")]))
+    assert state.claims["ExecutionAgent/g"].message_id == "y"
+
+
+@pytest.mark.parametrize(("by", "counts"), [("GovernanceAgent", "x"), ("RAGAgent", "y")])
+def test_a_grant_is_revoked_by_its_issuer_alone_and_cannot_be_claimed_then(by: str, counts: str) -> None:
+    payload = GrantRevoked(grant_id="g", executor="ExecutionAgent", actor="ada", reason="too late")
+    revoked = claim("g", "x").model_copy(
+        update={"kind": "GrantRevoked", "content": payload.model_dump_json(), "from_agent": by}
+    )
+    state = folded(placed([revoked], [claim("g", "y")]))
+    assert state.claims["ExecutionAgent/g"].message_id == counts
 
 
 def test_the_state_is_a_plain_dataclass_of_what_it_was_given() -> None:

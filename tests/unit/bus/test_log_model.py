@@ -23,7 +23,7 @@ from bus.log.store import LocalStore
 from bus.log.table import DeltaLog
 from bus.log.upkeep import Folding, Limits, Upkeep
 from schemas.envelope import EVERYONE, Message
-from schemas.payloads import ExecutionClaimed, InstanceChanged
+from schemas.payloads import ExecutionClaimed, GrantRevoked, InstanceChanged
 from schemas.tables import AGENT_MESSAGES
 from tests.unit.bus.logs import append, message
 
@@ -98,7 +98,9 @@ class Judged:
             return False
         first = True
         if row.kind == "ExecutionClaimed":
-            first = accept(row) and said["grant_id"] not in self.claims
+            first = accept(row) and f"{row.from_agent}/{said['grant_id']}" not in self.claims
+        elif row.kind == "GrantRevoked" and row.from_agent == "GovernanceAgent":
+            first = accept(row) and f"{said['executor']}/{said['grant_id']}" not in self.claims
         elif row.kind == "InstanceChanged" and said["step"] in ("renewed", "ended"):
             newest = self.leases.get(said["instance"])
             known = -2 if newest is None else json.loads(newest.content)["number"]
@@ -115,7 +117,9 @@ class Judged:
             receipts.add(row.handling_id)
             return
         if row.kind == "ExecutionClaimed":
-            self.claims[said["grant_id"]] = row
+            self.claims[f"{row.from_agent}/{said['grant_id']}"] = row
+        if row.kind == "GrantRevoked" and row.from_agent == "GovernanceAgent":
+            self.claims[f"{said['executor']}/{said['grant_id']}"] = row
         if row.kind == "InstanceChanged":
             self.leases.pop(said["instance"], None)
             if said["step"] in ("started", "renewed"):
@@ -257,7 +261,11 @@ class LogMachine(RuleBasedStateMachine):
             approved_by="ada",
             instance="i",
         )
-        return [self.event("A", said, "grants")]
+        return [self.event(AGENTS[pick % 2], said, "grants")]
+
+    def revocation(self, pick: int) -> list[Message]:
+        said = GrantRevoked(grant_id=f"g{pick % 3}", executor=AGENTS[pick % 2], actor="ada", reason="")
+        return [self.event("GovernanceAgent" if pick % 4 else "A", said, "grants")]
 
     def lease(self, step: str, pick: int) -> list[Message]:
         known = self.model.judge().leases
@@ -312,11 +320,15 @@ class LogMachine(RuleBasedStateMachine):
     def take_a_grant(self, who: str, pick: int) -> None:
         self.say(who, self.claim(pick))
 
+    @rule(who=what(WRITERS), pick=picks)
+    def revoke_a_grant(self, who: str, pick: int) -> None:
+        self.say(who, self.revocation(pick))
+
     @rule(who=what(WRITERS), step=what(["started", "renewed", "stopped", "ended"]), pick=picks)
     def change_a_lease(self, who: str, step: str, pick: int) -> None:
         self.say(who, self.lease(step, pick))
 
-    @rule(pick=picks, kind=what(["handle", "claim", "lease", "send"]), slept=st.booleans())
+    @rule(pick=picks, kind=what(["handle", "claim", "revocation", "lease", "send"]), slept=st.booleans())
     def race(self, pick: int, kind: str, slept: bool) -> None:
         """Both decide the same; one of them first. `slept`: and the log was cleaned before the other went on."""
 
@@ -326,6 +338,8 @@ class LogMachine(RuleBasedStateMachine):
                     return self.handling(pick)
                 case "claim":
                     return self.claim(pick)
+                case "revocation":
+                    return self.revocation(pick)
                 case "lease":
                     return self.lease("ended", pick)
                 case _:

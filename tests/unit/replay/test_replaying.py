@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bus.fold import grant_of, valid_rows
+from bus.fold import claim_of, valid_rows
 from bus.keys import Keyring
 from bus.trust import SignedTrust, TrustEverybody
 from schemas.envelope import Message
@@ -189,7 +189,7 @@ class Court:
     ) -> tuple[Recording, Replayed, Comparison]:
         moment = Moment()
         rows = valid_rows(row for commit in self.stage.log.commits for row in commit)
-        claims = {grant_of(row): row for row in rows if row.kind == "ExecutionClaimed"}
+        claims = {claim_of(row): row for row in rows if row.kind == "ExecutionClaimed"}
         trust = SignedTrust(Keyring.load(self.stage.keys), TABLE, ENVIRONMENT)
         replayer = Replayer(worker(ReplayingEngine(moment)), trust, moment, claims)
         found = [one for one in history(self.stage.log.commits, "ExecutionAgent") if one.message.kind == kind]
