@@ -65,6 +65,10 @@ class Settings(BaseSettings):
     #: Seconds of silence after which upkeep does not wait for a consumer of the log any more.
     consumer_lost_after_s: float = Field(default=600.0, gt=0)
 
+    #: Where upkeep serves metrics for Prometheus while it watches; nowhere without a port.
+    metrics_port: int | None = Field(default=None, ge=1, le=65_535)
+    metrics_address: str = "127.0.0.1"
+
     databricks_host: str | None = Field(default=None, validation_alias=_env("DATABRICKS_HOST"))
     databricks_token: SecretStr | None = Field(default=None, validation_alias=_env("DATABRICKS_TOKEN"))
     catalog_name: str | None = Field(default=None, validation_alias=_env("CATALOG_NAME"))

@@ -45,7 +45,7 @@ from schemas.tables import (
     TABLES,
 )
 from workers.orchestrator.plans import Plans
-from workers.ports import CouldNotMap, KnowledgeIndex, ResultCatalog, SqlEngine, SqlWriter, UnknownUser
+from workers.ports import CouldNotMap, Engine, KnowledgeIndex, ResultCatalog, SqlWriter, UnknownUser
 from workers.runtime.base import Worker
 from workers.runtime.clock import Clock, SystemClock
 from workers.runtime.host import Host
@@ -136,13 +136,13 @@ class System:
     def consumers(self, table: DeltaLog) -> Consumers:
         return Consumers(table, self.settings.consumer_lost_after_s)
 
-    def upkeep(self, name: str) -> Upkeep:
-        """Raises MissingKey for agent_messages when this process cannot vouch for a written state."""
+    def upkeep(self, name: str, heard: Callable[[Sequence[Message]], None] = lambda _: None) -> Upkeep:
+        """`heard`: told the rows of agent_messages. Raises MissingKey for it when this process cannot vouch for its states."""
         table = self.log(name)
         table_id = table.check()
         folding = None
         if name == AGENT_MESSAGES.name:
-            folding = Folding(self.snapshots(table, table_id, writes=True), self.accept(table_id))
+            folding = Folding(self.snapshots(table, table_id, writes=True), self.accept(table_id), heard)
         return Upkeep(table, self.consumers(table), Limits(keep_s=self.settings.upkeep_keep_files_s), folding)
 
     # --- hosts -------------------------------------------------------------------------------------------------------
@@ -303,10 +303,11 @@ class System:
 
         return DeltaResultCatalog(self.log(EXECUTIONS.name), self.home.warehouse, self.canonical())
 
-    def sql_engine(self) -> SqlEngine:
+    def execution_engine(self) -> Engine:
+        from workers.adapters.engines import Engines, SqlEngine
         from workers.adapters.sandbox.engine import SparkSandbox
 
-        return SparkSandbox(self.home.root)
+        return Engines({"sql": SqlEngine(SparkSandbox(self.home.root))})
 
 
 class RoleBook:

@@ -9,10 +9,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -28,6 +28,9 @@ from config.settings import Settings
 from jobs import logging
 from jobs.bootstrap import System
 from schemas.tables import AGENT_EVENTS, AGENT_MESSAGES, AUDIT_LOG, TABLES
+
+if TYPE_CHECKING:
+    from jobs.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 
@@ -88,8 +91,9 @@ class Pass:
 class Tables:
     """The upkeep of every table of a home, each with what it knows from pass to pass."""
 
-    def __init__(self, system: System) -> None:
+    def __init__(self, system: System, metrics: Metrics | None = None) -> None:
         self._system = system
+        self._metrics = metrics
         self._interval = system.settings.upkeep_interval_s
         self._upkeeps: dict[str, Upkeep] = {}
         self._looked: dict[str, float] = {}
@@ -154,7 +158,12 @@ class Tables:
 
     def _upkeep(self, name: str) -> Upkeep:
         if name not in self._upkeeps:
-            self._upkeeps[name] = self._system.upkeep(name)
+            metrics = self._metrics
+            if metrics is None or name != AGENT_MESSAGES.name:
+                self._upkeeps[name] = self._system.upkeep(name)
+            else:
+                made = self._upkeeps[name] = self._system.upkeep(name, metrics.heard)
+                metrics.state = lambda: made.state
         return self._upkeeps[name]
 
 
@@ -163,21 +172,39 @@ def watch(
     stop: threading.Event,
     told: Callable[[Pass], None] = lambda _: None,
     retention: tuple[int, Location | None] | None = None,
+    metrics: Metrics | None = None,
 ) -> None:
     """Pass after pass until `stop`: as often as it is worth it, and at least every `upkeep_interval_s`.
 
     `retention`: days that are kept, and the archive of the others, which is looked after once an hour.
     """
-    tables = Tables(system)
+    tables = Tables(system, metrics)
     retained = float("-inf")
     while not stop.is_set():
         done = tables.run_due()
         if retention is not None and time.monotonic() - retained > RETAIN_S:
             retained = time.monotonic()
             tables.retain(*retention, done)
+        if metrics is not None:
+            metrics.failed(done.failed)
         if done.done or done.failed:
             told(done)
         stop.wait(LOOK_S)
+
+
+@contextmanager
+def metrics_served(system: System) -> Iterator[Metrics | None]:
+    """What the settings say: metrics at `metrics_port`, or none. Raises CannotServe."""
+    settings = system.settings
+    if settings.metrics_port is None:
+        yield None
+        return
+    # Not before it is wanted: a pass without metrics has no use for what serves them.
+    from jobs.metrics import Metrics, served
+
+    metrics = Metrics(system)
+    with served(metrics, settings.metrics_address, settings.metrics_port):
+        yield metrics
 
 
 def retention(settings: Settings) -> tuple[int, Location | None] | None:
@@ -218,9 +245,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         signal.signal(number, lambda *_: stop.set())
     system = System(settings)
     while not stop.is_set():
-        with suppress(UpkeepRunning), alone(system.home):
-            watch(system, stop, _log, retention(settings))
+        with suppress(UpkeepRunning), alone(system.home), _metrics_if_possible(system) as metrics:
+            watch(system, stop, _log, retention(settings), metrics)
         stop.wait(TURN_S)
+
+
+@contextmanager
+def _metrics_if_possible(system: System) -> Iterator[Metrics | None]:
+    """A port that somebody else has costs the metrics, not the upkeep."""
+    with ExitStack() as stack:
+        try:
+            metrics = stack.enter_context(metrics_served(system))
+        except (BusError, OSError) as error:
+            log.error("metrics.not_served", error=str(error))
+            metrics = None
+        yield metrics
 
 
 def _log(done: Pass) -> None:

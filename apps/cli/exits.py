@@ -49,6 +49,7 @@ _KNOWN = {
     "ConfigError": _Known(FAILED, "correct what it names"),
     "HostFailed": _Known(FAILED, "tailrace doctor"),
     "UpkeepRunning": _Known(FAILED, "nothing to do: one of it is enough"),
+    "CannotServe": _Known(FAILED, "another --metrics-port, or end what listens there"),
     "AlreadyRunning": _Known(FAILED, "tailrace agents shows what runs where"),
     "UnknownAgent": _Known(MISUSE),
     "CannotReplay": _Known(MISUSE),

@@ -5,7 +5,7 @@ Every step can be cut off at any point: the next pass finds what was left and fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -82,11 +82,14 @@ class Done:
 
 
 class Folding:
-    """The state of agent_messages, folded along so that it can be written beside a checkpoint."""
+    """The state of agent_messages, folded along so that it can be written beside a checkpoint. `heard`: told the valid rows."""
 
-    def __init__(self, snapshots: Snapshots, accept: Accept) -> None:
+    def __init__(
+        self, snapshots: Snapshots, accept: Accept, heard: Callable[[Sequence[Message]], None] = lambda _: None
+    ) -> None:
         self._snapshots = snapshots
         self._accept = accept
+        self._heard = heard
         self.state: State | None = None
 
     def begin(self, table: DeltaLog, oldest: int) -> None:
@@ -104,9 +107,9 @@ class Folding:
         assert self.state is not None
         if entry.version <= self.state.version:
             return
-        if rows:
-            self.state.absorb(deciding(rows, self._accept))
+        valid = self.state.absorb(deciding(rows, self._accept)) if rows else []
         self.state.version = entry.version
+        self._heard(valid)
 
     def write(self) -> int:
         assert self.state is not None
@@ -134,6 +137,11 @@ class Upkeep:
         self._rows = 0
         self._harmless: set[int] = set()
         self._orphans_looked_for = float("-inf")
+
+    @property
+    def state(self) -> State | None:
+        """What is open, as of the last pass; None before the first, and where nothing is folded."""
+        return None if self._folding is None else self._folding.state
 
     # --- one pass ------------------------------------------------------------------------------------------------------
 
@@ -174,8 +182,7 @@ class Upkeep:
         from bus.log import retention
 
         self.run()
-        state = None if self._folding is None else self._folding.state
-        return retention.retain(self.table, days, archive, state=state, upto=upto)
+        return retention.retain(self.table, days, archive, state=self.state, upto=upto)
 
     def _begun(self) -> Contents:
         """What is known; read anew when the log was cleaned away above it."""

@@ -35,6 +35,19 @@ def upkeep(
         bool,
         typer.Option("--discard", help="They go nowhere. Audit facts cannot be verified then.", show_default=False),
     ] = False,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            "--metrics-port",
+            min=1,
+            max=65_535,
+            help="Serve metrics for Prometheus there; needs --watch. 127.0.0.1 only.",
+        ),
+    ] = None,
+    metrics_address: Annotated[
+        str | None,
+        typer.Option("--metrics-address", metavar="ADDRESS", help="Serve them to others too, such as 0.0.0.0."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Make many small files few large ones, write checkpoints, delete what nobody needs; safe while hosts run.
@@ -49,7 +62,15 @@ def upkeep(
     if catalogue is not None:
         cause = f"the tables are in Unity Catalog ({catalogue}), which keeps them in shape itself"
         raise CommandError(cause, "predictive optimization does it: enable it for the schema", MISUSE)
-    system = open_system(retain_days=retain_days, archive=archive)
+    if not watch and (metrics_port or metrics_address):
+        raise CommandError("metrics are served while upkeep watches, and this is one pass", "--watch", MISUSE)
+    system = open_system(
+        retain_days=retain_days, archive=archive, metrics_port=metrics_port, metrics_address=metrics_address
+    )
+    if metrics_address is not None and system.settings.metrics_port is None:
+        raise CommandError(
+            "--metrics-address says where metrics are served, and not at which port", "--metrics-port N", MISUSE
+        )
     retention = _retention(system, retain_days, archive, discard)
     with job.alone(system.home):
         if not watch:
@@ -73,7 +94,12 @@ def upkeep(
             total.add(done)
 
         terminal.say("watching the tables; Ctrl-C ends it")
-        job.watch(system, stop, told, retention)
+        with job.metrics_served(system) as metrics:
+            if metrics is not None:
+                terminal.say(
+                    f"metrics: http://{system.settings.metrics_address}:{system.settings.metrics_port}/metrics"
+                )
+            job.watch(system, stop, told, retention, metrics)
         terminal.emit(total.document())
 
 
