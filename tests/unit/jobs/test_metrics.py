@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prometheus_client import generate_latest
 
 from bus.keys import create_keys
 from bus.log.bus import LogBus
@@ -59,11 +60,9 @@ def metrics(system: System, monkeypatch: pytest.MonkeyPatch) -> Metrics:
     return Metrics(system)
 
 
-def scraped(metrics: Metrics) -> dict[str, dict[str, float]]:
+def scraped(metrics: Metrics, text: str | None = None) -> dict[str, dict[str, float]]:
     """Name -> labels as they stand there -> value."""
-    with served(metrics, "127.0.0.1", 0) as port, urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
-        assert answer.headers["Content-Type"].startswith("text/plain")
-        text = answer.read().decode()
+    text = generate_latest(metrics.registry).decode() if text is None else text
     found: dict[str, dict[str, float]] = {}
     for line in text.splitlines():
         if not line.startswith("#"):
@@ -95,7 +94,9 @@ def receipt(bus: LogBus, of: Message, outcome: str, ms: float = 20.0) -> None:
 
 
 def test_before_the_first_pass_only_the_tables_are_known(metrics: Metrics) -> None:
-    found = scraped(metrics)
+    with served(metrics, "127.0.0.1", 0) as port, urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        assert answer.headers["Content-Type"].startswith("text/plain")
+        found = scraped(metrics, answer.read().decode())
     assert found["tailrace_protocol_ok"] == {f'table="{name}"': 1.0 for name in TABLES}
     assert "tailrace_open_messages" not in found
 
