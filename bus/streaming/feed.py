@@ -144,7 +144,7 @@ class StreamingFeed:
         at_once: list[Message] = []
         with self._lock:
             for row in arrival.rows:
-                for agent in self._agents.intersection(self._bus.state.addressees(row)):
+                for agent in self._owing(row):
                     waiting = self._pending.setdefault((agent, row.correlation_id), {})
                     if arrival.own and not waiting:
                         at_once.append(row)
@@ -155,6 +155,10 @@ class StreamingFeed:
             # Under the lock, here and below: nothing may come between taking a row off what is pending and delivering it.
             if at_once:
                 self._deliver(at_once)
+
+    def _owing(self, row: Message) -> list[str]:
+        """The host's agents that a message waits for. Not by who subscribes now: that was decided where it stands in the log."""
+        return [agent for agent in self._agents if (row.message_id, agent) in self._bus.state.open]
 
     def _rows(self, frame: DataFrame) -> list[Message]:
         """Messages of a micro-batch, in log order."""
@@ -170,14 +174,13 @@ class StreamingFeed:
         mine: list[Message] = []
         with self._lock:
             for row in rows:
-                agents = self._agents.intersection(self._bus.state.addressees(row))
-                for agent in agents:
+                for agent in self._agents:
                     waiting = self._pending.get((agent, row.correlation_id))
                     if waiting is not None:
                         waiting.pop(row.message_id, None)
                         if not waiting:
                             del self._pending[(agent, row.correlation_id)]
-                if agents:
+                if self._owing(row):
                     mine.append(row)
             self.streamed += len(mine)
             if mine:

@@ -157,11 +157,11 @@ class Host:
 
     def _accept(self, rows: Sequence[Message]) -> None:
         for row in rows:
-            for agent in self._bus.state.addressees(row):
-                instance = self.instances.get(agent)
+            # Not by who subscribes now: for whom a message is was decided where it stands in the log.
+            for agent, instance in self.instances.items():
                 # What counts is the row that the log's order made the message, not a later copy that a feed may bring.
                 known = self._bus.state.open.get((row.message_id, agent))
-                if instance is not None and known is not None:
+                if known is not None:
                     self._offer(instance, known)
 
     def _offer(self, instance: Instance, row: Message) -> None:

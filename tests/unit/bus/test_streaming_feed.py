@@ -13,7 +13,7 @@ from bus.base import Arrival
 from bus.fold import State
 from bus.log import rows as codec
 from bus.streaming.feed import StreamingFeed
-from schemas.envelope import Message
+from schemas.envelope import EVERYONE, Message
 from tests.unit.bus.logs import make_log, message
 
 
@@ -163,6 +163,29 @@ def test_a_batch_is_put_into_the_logs_order(stand: Stand) -> None:
     rows = [stand.bus.commit(message(f"m{n}"), message(f"n{n}"), own=False) for n in range(4)]
     stand.stream(*[row for commit in reversed(rows) for row in reversed(commit)])
     assert stand.delivered == [f"{x}{n}" for n in range(4) for x in "mn"]
+
+
+def test_an_event_is_for_whoever_subscribed_when_it_was_published(stand: Stand) -> None:
+    stand.start()
+    stand.bus.state.subscribe("A", ["Rang"])
+    (rang,) = stand.bus.commit(message("rang", to_agent=EVERYONE, message_type="event", kind="Rang"), own=False)
+    stand.bus.state.subscribe("A", [])
+    (late,) = stand.bus.commit(message("late", to_agent=EVERYONE, message_type="event", kind="Rang"), own=False)
+    stand.stream(rang, late)
+    assert stand.delivered == ["rang"]
+    # Nothing is pending any more, so that what is ours may go on at once.
+    stand.bus.commit(message("ours"), own=True)
+    assert stand.delivered == ["rang", "ours"]
+
+
+def test_what_another_instance_settled_meanwhile_holds_nothing_back(stand: Stand) -> None:
+    stand.start()
+    (theirs,) = stand.bus.commit(message("theirs"), own=False)
+    receipt = {"message_type": "receipt", "kind": "Receipt", "from_agent": "A", "to_agent": "", "handling_id": "r"}
+    stand.bus.commit(message("r", causation_id="theirs", **receipt), own=False)
+    stand.stream(theirs)
+    stand.bus.commit(message("ours"), own=True)
+    assert stand.delivered == ["ours"]
 
 
 def test_a_new_generation_hands_over_what_the_old_stream_still_had(stand: Stand) -> None:

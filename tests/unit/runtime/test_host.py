@@ -8,10 +8,13 @@ from concurrent.futures import Future
 
 import pytest
 
+from bus.base import Deliver
 from bus.errors import Closed
 from bus.memory import MemoryBus, MemoryLog
-from schemas.envelope import Message
-from tests.contract.harness import HastyClock, MemoryWorld, Ping, Pinger, message, result
+from bus.tail import TailFeed
+from schemas.envelope import EVERYONE, Message
+from schemas.payloads import InstanceChanged
+from tests.contract.harness import HastyClock, Listener, MemoryWorld, Ping, Pinger, Rang, message, result
 from tests.fakes import ManualClock, eventually
 
 
@@ -65,6 +68,46 @@ async def test_a_message_for_later_has_one_timer_however_often_it_is_delivered(w
     clock.advance(1)
     await eventually(lambda: len(world.receipts("Pinger")) == 1)
     assert worker.ended == [1]
+
+
+class Held(TailFeed):
+    """Delivers when it is told to."""
+
+    def start(self, agents: Sequence[str], deliver: Deliver) -> None:
+        self.rows: list[Message] = []
+        super().start(agents, self.rows.extend)
+        self._deliver = deliver
+
+    def release(self) -> None:
+        self._deliver(self.rows)
+
+
+def started(*subscribes: str) -> Message:
+    said = InstanceChanged(
+        agent="Listener",
+        instance="Listener-x",
+        host="h",
+        engine="tail",
+        step="started",
+        kinds=[],
+        subscribes=subscribes,
+    )
+    return message(said, EVERYONE, from_agent="Listener", principal="agent:Listener")
+
+
+async def test_an_event_is_for_whoever_subscribed_when_it_was_published(world: MemoryWorld) -> None:
+    listener = Listener()
+    host = await world.host(listener, feed=Held)
+    bus = world.bus()
+    result(bus.submit([message(Rang(n=n), EVERYONE) for n in range(20)]))
+    result(bus.submit([started()]))  # a newer instance, of a version that subscribes to nothing
+    result(bus.submit([message(Rang(n=99), EVERYONE)]))
+    owns = host.instances["Listener"].lease.membership.owns
+    ours = [row for row in host._bus.state.open_for("Listener") if owns(row.correlation_id)]
+    assert ours
+    world.feeds[-1].release()
+    await eventually(lambda: len(world.receipts("Listener")) == len(ours), timeout=5.0)
+    assert 99 not in listener.heard
 
 
 async def test_a_closed_bus_takes_nothing() -> None:
