@@ -16,6 +16,7 @@ from schemas.envelope import EVERYONE, Message
 from schemas.payloads import InstanceChanged
 from tests.contract.harness import HastyClock, Listener, MemoryWorld, Ping, Pinger, Rang, message, result
 from tests.fakes import ManualClock, eventually
+from workers.runtime.leases import Timing
 
 
 class FullBus(MemoryBus):
@@ -90,6 +91,7 @@ def started(*subscribes: str) -> Message:
         engine="tail",
         step="started",
         kinds=[],
+        duration_ms=60_000,
         subscribes=subscribes,
     )
     return message(said, EVERYONE, from_agent="Listener", principal="agent:Listener")
@@ -97,12 +99,15 @@ def started(*subscribes: str) -> Message:
 
 async def test_an_event_is_for_whoever_subscribed_when_it_was_published(world: MemoryWorld) -> None:
     listener = Listener()
-    host = await world.host(listener, feed=Held)
+    # Whose work it is does not change, so that nothing comes in but through the feed.
+    host = await world.host(listener, feed=Held, timing=Timing(alive=lambda _: True))
     bus = world.bus()
     result(bus.submit([message(Rang(n=n), EVERYONE) for n in range(20)]))
     result(bus.submit([started()]))  # a newer instance, of a version that subscribes to nothing
     result(bus.submit([message(Rang(n=99), EVERYONE)]))
-    owns = host.instances["Listener"].lease.membership.owns
+    membership = host.instances["Listener"].lease.membership
+    await eventually(lambda: list(membership.others))
+    owns = membership.owns
     ours = [row for row in host._bus.state.open_for("Listener") if owns(row.correlation_id)]
     assert ours
     world.feeds[-1].release()
