@@ -58,7 +58,7 @@ def _governance(system: System) -> Worker:
 def _execution(system: System) -> Worker:
     from workers.execution.agent import ExecutionAgent
 
-    return ExecutionAgent(system.sql_engine())
+    return ExecutionAgent(system.execution_engine())
 
 
 AGENTS: tuple[Agent, ...] = (

@@ -15,6 +15,7 @@ from bus.client import TailraceClient
 from bus.errors import LogMissing, UnfitStore
 from bus.flow import FlowGauge
 from bus.home import Home
+from bus.keyring_watch import WatchedKeyring, WatchedTrust
 from bus.keys import Keyring, KeyWitness, Signer
 from bus.log.bus import LogBus
 from bus.log.consumers import Consumers, Registered
@@ -28,7 +29,7 @@ from bus.projections.projector import Projector
 from bus.projections.tables import projections
 from bus.shared import Rights, SharedMemory
 from bus.tail import TailFeed
-from bus.trust import SignedTrust
+from bus.trust import Trust
 from config import files
 from config.roles import Roles as ConfiguredRoles
 from config.roles import UnknownUser as UnknownToConfig
@@ -126,10 +127,10 @@ class System:
 
     def accept(self, table_id: str) -> Callable[[Message], bool]:
         """Whether a row is signed by whom it names."""
-        return partial(Keyring.load(self.home.keys).accepts, table_id=table_id, environment=self.settings.env)
+        return partial(WatchedKeyring(self.home.keys).accepts, table_id=table_id, environment=self.settings.env)
 
-    def trust(self, table_id: str) -> SignedTrust:
-        return SignedTrust(Keyring.load(self.home.keys), table_id, self.settings.env)
+    def trust(self, table_id: str) -> Trust:
+        return WatchedTrust(WatchedKeyring(self.home.keys), table_id, self.settings.env)
 
     # --- upkeep ------------------------------------------------------------------------------------------------------
 

@@ -14,9 +14,12 @@ from workers.ports import (
     DryRun,
     Executed,
     GeneratedSql,
+    Outcome,
     Passage,
     PublishedResult,
     Rows,
+    Statement,
+    StatementRefused,
     UnknownUser,
 )
 
@@ -83,21 +86,34 @@ class FakeEngine:
         self.fails = fails
         self.moved = False
         self.ran: list[tuple[str, str | None, str]] = []
+        #: What each grant left in its target, as the target itself would say.
+        self.wrote: dict[str, Outcome] = {}
         self.closed = False
 
     async def warm(self) -> None:
         return
 
-    async def dry_run(self, sql: str, target: str | None) -> DryRun:
+    async def dry_run(self, statement: Statement) -> DryRun:
         versions = {"tpch.customer": 1 if self.moved else 0}
-        digest = hashlib.sha256(json.dumps([sql, target, versions]).encode()).hexdigest()
-        return DryRun("select", ("c_name",), versions, "Scan tpch.customer", digest, 1.0)
+        digest = hashlib.sha256(json.dumps([statement.text, statement.target, versions]).encode()).hexdigest()
+        kind = "read" if statement.target is None else "create"
+        return DryRun(kind, ("c_name",), versions, "Scan tpch.customer", digest, 1.0, writes=statement.target)
 
-    async def run(self, sql: str, target: str | None, grant_id: str, row_limit: int) -> Executed:
-        self.ran.append((sql, target, grant_id))
+    async def run(self, statement: Statement, grant_id: str, row_limit: int, *, digest: str | None = None) -> Executed:
+        now = await FakeEngine.dry_run(self, statement)
+        if digest is not None and digest != now.digest:
+            raise StatementRefused("grant.dry_run_changed", "these tables have changed: tpch.customer")
+        target = statement.target
+        self.ran.append((statement.text, target, grant_id))
         if self.fails is not None:
             raise self.fails
         return Executed(Rows(("c_name",), (("Customer#1",),), False), 1, target, 0 if target else None, 1.0)
+
+    async def outcome_of(self, grant_id: str, target: str) -> Outcome | None:
+        return self.wrote.get(grant_id)
+
+    async def cancel(self, grant_id: str) -> bool:
+        return False
 
     async def close(self) -> None:
         self.closed = True

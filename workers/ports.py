@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from schemas.payloads import EffectPreview
+
 
 class PortError(Exception):
     """Root of everything a port may raise; the message is meant for the person who asked."""
@@ -110,11 +112,26 @@ class ResultCatalog(Protocol):
 
 
 @dataclass(frozen=True)
-class DryRun:
-    """What EXPLAIN on the real engine said, and what it saw.
+class Statement:
+    """Code that is to run: `language` is sql, python, pyspark or restore; tables are `schema.table`.
 
-    `digest` is the sha256 over code, target, table versions, output columns and normalised plan: the same request on the
-    same tables gives the same digest. `table_versions` maps `schema.table` to the Delta version that was looked at.
+    `target`: the one table that may change. `reads`: the tables that Python or PySpark may read; SQL names its own.
+    """
+
+    language: str
+    text: str
+    target: str | None = None
+    reads: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What the real engine said without running it, and what it saw.
+
+    `statement_class`: read, create, write, delete, drop, alter, grant or other. `digest` is the sha256 over code, target,
+    table versions, output columns and normalised plan: the same request on the same tables gives the same digest.
+    `table_versions` maps `schema.table` to the Delta version that was looked at. `writes`: the table that would change, and
+    `effect` how, as tried on a snapshot. `estimated_rows` and `estimated_bytes`: of what is read; None when unknown.
     """
 
     statement_class: str
@@ -123,32 +140,61 @@ class DryRun:
     plan: str
     digest: str
     elapsed_ms: float
+    writes: str | None = None
+    estimated_rows: int | None = None
+    estimated_bytes: int | None = None
+    effect: EffectPreview | None = None
 
 
 @dataclass(frozen=True)
 class Executed:
-    """What a run left behind. `table_version` is the Delta version it wrote when there was a target, else None."""
+    """What a run left behind. `table_version` is the Delta version it wrote when there was a target, else None.
+
+    `table_version_before`: what was there before; None when there was no table. `reference`: a file with the whole result.
+    """
 
     result: Rows
     row_count: int
     table: str | None
     table_version: int | None
     elapsed_ms: float
+    table_version_before: int | None = None
+    reference: str | None = None
 
 
-class SqlEngine(Protocol):
-    """An engine that can only read the declared lakehouse and only write the declared target."""
+@dataclass(frozen=True)
+class Outcome:
+    """A grant wrote `table`. `table_version` is None when the log entry has been cleaned up and only its mark is left."""
+
+    table: str
+    table_version: int | None
+
+
+class Engine(Protocol):
+    """What runs statements: it can only read the declared tables and only write the declared target."""
 
     async def warm(self) -> None:
         """Start what has to be started, so that the first request does not wait for it."""
         ...
 
-    async def dry_run(self, sql: str, target: str | None) -> DryRun:
-        """Parse, classify, EXPLAIN. Raises StatementRefused or StatementFailed; changes nothing."""
+    async def dry_run(self, statement: Statement) -> DryRun:
+        """Parse, classify, EXPLAIN, try on a snapshot. Raises StatementRefused or StatementFailed; changes nothing."""
         ...
 
-    async def run(self, sql: str, target: str | None, grant_id: str, row_limit: int) -> Executed:
-        """Run once and save to `target` (`schema.table`) when given, with `grant_id` in the commit. Same errors."""
+    async def run(self, statement: Statement, grant_id: str, row_limit: int, *, digest: str | None = None) -> Executed:
+        """Run once, with `grant_id` in the target's commit.
+
+        With `digest`, what is not that very dry run is refused at the moment it would run, with `grant.dry_run_changed`.
+        Raises StatementRefused, StatementFailed, or OutcomeUnknown when it may have happened.
+        """
+        ...
+
+    async def outcome_of(self, grant_id: str, target: str) -> Outcome | None:
+        """What a grant wrote, by the target's own log; None proves that it wrote nothing, once nothing runs any more."""
+        ...
+
+    async def cancel(self, grant_id: str) -> bool:
+        """End what runs under this grant; its `run` then raises. False when nothing does."""
         ...
 
     async def close(self) -> None: ...

@@ -15,7 +15,7 @@ from jobs.bootstrap import RoleRights, System
 from jobs.replay.request import CannotReplay, ReplayRequest
 from schemas.envelope import Message
 from schemas.tables import AGENT_SHARED_MEMORY, EXECUTIONS
-from workers.ports import ResultCatalog, SqlEngine
+from workers.ports import Engine, ResultCatalog
 from workers.runtime.base import Worker
 from workers.runtime.replaying import Moment, Replayer
 
@@ -30,7 +30,7 @@ class ReplaySystem(System):
         super().__init__(system.settings, system.clock)
         self._moment = moment
 
-    def sql_engine(self) -> SqlEngine:
+    def execution_engine(self) -> Engine:
         from workers.adapters.replaying import ReplayingEngine
 
         return ReplayingEngine(self._moment)

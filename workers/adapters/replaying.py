@@ -21,8 +21,10 @@ from workers.ports import (
     DryRun,
     Executed,
     Memory,
+    Outcome,
     OutcomeUnknown,
     Rows,
+    Statement,
     StatementFailed,
     StatementRefused,
 )
@@ -36,7 +38,7 @@ _DRY_RUN_FAILED = "execution.dry_run"
 
 
 class ReplayingEngine:
-    """A SqlEngine that runs nothing: it gives back what the log recorded of the same code, target and grant."""
+    """An Engine that runs nothing: it gives back what the log recorded of the same code, target and grant."""
 
     def __init__(self, moment: Moment) -> None:
         self._moment = moment
@@ -47,17 +49,18 @@ class ReplayingEngine:
     async def close(self) -> None:
         return
 
-    async def dry_run(self, sql: str, target: str | None) -> DryRun:
+    async def dry_run(self, statement: Statement) -> DryRun:
         recording = self._recording("dry run")
         if recording.message.kind == DryRunCode.kind():
             asked = DryRunCode.model_validate_json(recording.message.content)
-            if (asked.code.text, asked.target) == (sql, target):
+            if _is_for(asked, statement):
                 return self._said(recording.outputs)
-        elif (found := self._approved(recording, sql, target)) is not None:
+        elif (found := self._approved(recording, statement)) is not None:
             return found
         raise self._moment.skip("effect: the log holds no dry run of this code for this target")
 
-    async def run(self, sql: str, target: str | None, grant_id: str, row_limit: int) -> Executed:
+    async def run(self, statement: Statement, grant_id: str, row_limit: int, *, digest: str | None = None) -> Executed:
+        sql, target = statement.text, statement.target
         outcome = self._recording("run").outputs
         for run in _payloads(outcome, CodeRun):
             if (run.code, run.result.table, run.grant_id) == (sql, target, grant_id):
@@ -69,6 +72,12 @@ class ReplayingEngine:
             if (settled.code, settled.target, settled.grant_id) == (sql, target, grant_id):
                 raise OutcomeUnknown(settled.reason) if settled.step == "in_doubt" else StatementFailed(settled.reason)
         raise self._moment.skip(f"effect: the log holds no run of this code under grant {grant_id}")
+
+    async def outcome_of(self, grant_id: str, target: str) -> Outcome | None:
+        raise self._moment.skip("effect: what a table says of a grant is not in the log")
+
+    async def cancel(self, grant_id: str) -> bool:
+        return False
 
     def _recording(self, what: str) -> Recording:
         if self._moment.recording is None:
@@ -82,7 +91,7 @@ class ReplayingEngine:
         self._raise_refusal(outputs)
         raise self._moment.skip("effect: the dry run left no outcome in the log")
 
-    def _approved(self, recording: Recording, sql: str, target: str | None) -> DryRun | None:
+    def _approved(self, recording: Recording, statement: Statement) -> DryRun | None:
         """Before a run the engine is asked again: the same as was approved, unless the log says otherwise."""
         if any(refused.rule == "grant.dry_run_changed" for refused in _payloads(recording.outputs, Refused)):
             raise self._moment.skip("effect: the tables had changed since the dry run, and how is not in the log")
@@ -91,7 +100,7 @@ class ReplayingEngine:
         asked = {
             row.message_id
             for row in recording.known
-            if row.kind == DryRunCode.kind() and _is_for(DryRunCode.model_validate_json(row.content), sql, target)
+            if row.kind == DryRunCode.kind() and _is_for(DryRunCode.model_validate_json(row.content), statement)
         }
         answers = [row for row in recording.known if row.causation_id in asked]
         found = _payloads(answers, CodeDryRun)
@@ -243,12 +252,27 @@ class _OnUse:
         return await self._made.keys(scope)
 
 
-def _is_for(asked: DryRunCode, sql: str, target: str | None) -> bool:
-    return (asked.code.text, asked.target) == (sql, target)
+def _is_for(asked: DryRunCode, statement: Statement) -> bool:
+    return (asked.code.language, asked.code.text, asked.target) == (
+        statement.language,
+        statement.text,
+        statement.target,
+    )
 
 
 def _dry_run(found: CodeDryRun) -> DryRun:
-    return DryRun(found.statement_class, tuple(found.columns), found.table_versions, found.plan, found.digest, 0.0)
+    return DryRun(
+        found.statement_class,
+        tuple(found.columns),
+        found.table_versions,
+        found.plan,
+        found.digest,
+        0.0,
+        found.writes,
+        found.estimated_rows,
+        found.estimated_bytes,
+        found.effect,
+    )
 
 
 def _payloads(rows: Sequence[Message], model: Any) -> list[Any]:

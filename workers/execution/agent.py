@@ -18,7 +18,7 @@ from schemas.payloads import (
     RunCode,
 )
 from workers.execution.grants import AUTHORITY, GrantRefused, check_grant, code_sha256
-from workers.ports import DryRun, Executed, OutcomeUnknown, SqlEngine, StatementFailed, StatementRefused
+from workers.ports import DryRun, Engine, Executed, OutcomeUnknown, Statement, StatementFailed, StatementRefused
 from workers.runtime.base import Context, Outgoing, Received, Worker, audit, event, reply
 from workers.runtime.clock import micros
 
@@ -31,7 +31,7 @@ class ExecutionAgent(Worker):
     handles = (DryRunCode, RunCode)
     timeout_s = 600.0
 
-    def __init__(self, engine: SqlEngine, row_limit: int = 1000) -> None:
+    def __init__(self, engine: Engine, row_limit: int = 1000) -> None:
         self._engine = engine
         self._row_limit = row_limit
 
@@ -56,7 +56,8 @@ class ExecutionAgent(Worker):
             reason = f"a dry run is asked for by {AUTHORITY}, which knows who may, not by {message.sender}"
             return _refused(message.sender, "dry_run.refused", "dry_run.issuer", reason)
         try:
-            found = await self._engine.dry_run(asked.code.text, asked.target)
+            statement = Statement(asked.code.language, asked.code.text, asked.target, tuple(asked.reads))
+            found = await self._engine.dry_run(statement)
         except StatementRefused as error:
             return _refused(message.sender, "dry_run.refused", error.rule, error.reason)
         except StatementFailed as error:
@@ -79,6 +80,10 @@ class ExecutionAgent(Worker):
                     table_versions=dict(found.table_versions),
                     plan=found.plan,
                     digest=found.digest,
+                    writes=found.writes,
+                    estimated_rows=found.estimated_rows,
+                    estimated_bytes=found.estimated_bytes,
+                    effect=found.effect,
                 ),
             ),
         ]
@@ -110,7 +115,7 @@ class ExecutionAgent(Worker):
 
     async def _check_dry_run(self, run: RunCode) -> float:
         """What was approved is what would run now: same code, same tables, same plan. Returns the engine's milliseconds."""
-        now: DryRun = await self._engine.dry_run(run.code.text, run.grant.target)
+        now: DryRun = await self._engine.dry_run(_statement(run))
         if now.digest != run.grant.dry_run_digest:
             moved = sorted(t for t, v in now.table_versions.items() if run.grant.table_versions.get(t) != v)
             what = f"these tables have changed: {', '.join(moved)}" if moved else "the plan has changed"
@@ -120,7 +125,7 @@ class ExecutionAgent(Worker):
     async def _effect(self, run: RunCode, checked_ms: float) -> list[Outgoing]:
         grant = run.grant
         try:
-            done = await self._engine.run(run.code.text, grant.target, grant.grant_id, self._row_limit)
+            done = await self._engine.run(_statement(run), grant.grant_id, self._row_limit, digest=grant.dry_run_digest)
         except OutcomeUnknown as error:
             return self._in_doubt(run, str(error))
         except (StatementRefused, StatementFailed) as error:
@@ -178,6 +183,10 @@ class ExecutionAgent(Worker):
             event(_settled(run, "in_doubt", reason=reason)),
             *_failed(run.reply_to, "execution.in_doubt", "execution.in_doubt", told, grant=run.grant.grant_id),
         ]
+
+
+def _statement(run: RunCode) -> Statement:
+    return Statement(run.code.language, run.code.text, run.grant.target, tuple(run.grant.reads))
 
 
 def _claimed(run: RunCode, instance: str) -> ExecutionClaimed:

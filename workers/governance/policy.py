@@ -18,7 +18,7 @@ class Verdict:
 
 
 #: What may run at all under these rules; everything else is denied by default.
-READ_CLASSES = frozenset({"select"})
+READ_CLASSES = frozenset({"read", "create"})
 LANGUAGES = frozenset({"sql"})
 
 

@@ -116,7 +116,7 @@ async def test_a_dry_run_says_what_it_saw_and_changes_nothing(sandbox: SparkSand
 
     dry = await sandbox.dry_run(QUERIES[0], "results.best")
 
-    assert dry.statement_class == "select"
+    assert dry.statement_class == "read"
     assert dry.columns == ("c_name", "sales")
     assert dry.table_versions == {"tpch.customer": 0, "tpch.lineitem": 0, "tpch.orders": 0}
     assert "tpch.lineitem" in dry.plan

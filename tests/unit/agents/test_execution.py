@@ -25,7 +25,7 @@ from tests.fakes import FakeEngine, eventually
 from tests.unit.agents.stage import Stage
 from workers.execution.agent import ExecutionAgent
 from workers.execution.grants import code_sha256
-from workers.ports import DryRun, Executed, OutcomeUnknown, StatementFailed, StatementRefused
+from workers.ports import DryRun, Executed, OutcomeUnknown, Statement, StatementFailed, StatementRefused
 
 SQL = "SELECT c_name FROM tpch.customer"
 GOVERNANCE, EXECUTION = "GovernanceAgent", "ExecutionAgent"
@@ -34,7 +34,7 @@ GOVERNANCE, EXECUTION = "GovernanceAgent", "ExecutionAgent"
 async def granted(stage: Stage, approver: str = "ada", **changed: Any) -> tuple[Message, Message, RunCode]:
     """A conversation up to the grant, said by hand with the right keys: root, approval's message, and what is to run."""
     root = stage.client("eli").send("OrchestratorAgent", Code_ask())
-    dry: DryRun = await FakeEngine().dry_run(SQL, "results.x")
+    dry: DryRun = await FakeEngine().dry_run(Statement("sql", SQL, "results.x"))
     code = Code(language="sql", text=SQL)
     asked = ApprovalRequested(
         approval_id="apr-1",
@@ -266,8 +266,8 @@ class Hanging(FakeEngine):
         super().__init__()
         self.started = asyncio.Event()
 
-    async def run(self, sql: str, target: str | None, grant_id: str, row_limit: int) -> Executed:
-        self.ran.append((sql, target, grant_id))
+    async def run(self, statement: Statement, grant_id: str, row_limit: int, *, digest: str | None = None) -> Executed:
+        self.ran.append((statement.text, statement.target, grant_id))
         self.started.set()
         await asyncio.Event().wait()
         raise AssertionError("unreachable")

@@ -10,7 +10,7 @@ from tests.fakes import FakeEngine
 from tests.unit.agents.stage import Stage
 from tests.unit.agents.test_execution import EXECUTION, GOVERNANCE, granted
 from workers.execution.agent import ExecutionAgent
-from workers.ports import DryRun
+from workers.ports import DryRun, Statement
 
 
 class Pausing(FakeEngine):
@@ -20,13 +20,13 @@ class Pausing(FakeEngine):
         super().__init__()
         self._stage = stage
 
-    async def dry_run(self, sql: str, target: str | None) -> DryRun:
+    async def dry_run(self, statement: Statement) -> DryRun:
         bus = self._stage.bus(EXECUTION)
         (newest,) = bus.state.leases.values()
         said = InstanceChanged.model_validate_json(newest.content).model_copy(update={"step": "ended", "by": "another"})
         ended = {"message_id": uuid.uuid4().hex, "content": said.model_dump_json(), "log_version": -1, "seq": -1}
         bus.submit([newest.model_copy(update=ended | {"key_id": None, "signature": None})]).result()
-        return await super().dry_run(sql, target)
+        return await super().dry_run(statement)
 
 
 async def test_no_effect_is_started_under_a_lease_that_others_ended(tmp_path: Path) -> None:

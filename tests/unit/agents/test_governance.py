@@ -203,7 +203,7 @@ async def test_only_the_executors_word_on_a_dry_run_counts(stage: Stage) -> None
     asked = stage.ask("eli")
     (dry_run,) = await eventually(lambda: stage.rows(asked, "DryRunCode"))
     lies = CodeDryRun(
-        code_sha256="0" * 64, statement_class="select", columns=[], table_versions={}, plan="", digest="0" * 64
+        code_sha256="0" * 64, statement_class="read", columns=[], table_versions={}, plan="", digest="0" * 64
     )
     said = [
         stage.say("CodeAgent", "GovernanceAgent", lies, dry_run),

@@ -20,7 +20,7 @@ from schemas.tables import KNOWLEDGE_CHUNKS, KNOWLEDGE_DOCUMENTS, TABLES
 from tests.fakes import FakeEngine, eventually
 from workers.adapters.knowledge.store import KnowledgeStore
 from workers.governance.approvals import approvals
-from workers.ports import SqlEngine
+from workers.ports import Engine
 
 DATA = "top 10 customers by sales"
 EXECUTE = f"Execute SQL to find the {DATA} and save it to table best"
@@ -40,7 +40,7 @@ class RecordedSystem(System):
 
     engine = FakeEngine()
 
-    def sql_engine(self) -> SqlEngine:
+    def execution_engine(self) -> Engine:
         return self.engine
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from schemas.payloads import Code, CodeGenerated, ExecutionClaimed, Failed, GenerateCode, Payload, RunCode
 from workers.code.agent import CodeAgent
 from workers.execution.agent import ExecutionAgent
+from workers.ports import Statement
 from workers.runtime.base import Context, Outgoing, Received, Worker, event, reply
 
 
@@ -82,7 +83,7 @@ class Meddling(ExecutionAgent):
 
     async def handle(self, message: Received, context: Context) -> list[Outgoing]:
         try:
-            await self._engine.run("DROP TABLE tpch.customer", None, "grant-of-its-own", 1)
+            await self._engine.run(Statement("sql", "DROP TABLE tpch.customer"), "grant-of-its-own", 1)
         except Exception:
             return []
         raise AssertionError("it ran")

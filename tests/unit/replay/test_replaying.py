@@ -22,6 +22,7 @@ from tests.unit.agents.stage import ENVIRONMENT, TABLE, Stage
 from workers.adapters.replaying import ReplayingEngine
 from workers.execution.agent import ExecutionAgent
 from workers.governance.agent import GovernanceAgent
+from workers.ports import Statement
 from workers.runtime.base import Context, Outgoing, Received, Worker, reply
 from workers.runtime.clock import micros
 from workers.runtime.comparing import Comparison, compare
@@ -244,7 +245,7 @@ async def test_a_crash_after_the_claim_is_in_doubt_again(tmp_path: Path) -> None
     class Hanging(FakeEngine):
         started = asyncio.Event()
 
-        async def run(self, sql: str, target: str | None, grant_id: str, row_limit: int) -> Any:
+        async def run(self, *asked: Any, digest: str | None = None) -> Any:
             self.started.set()
             await asyncio.Event().wait()
 
@@ -273,7 +274,7 @@ async def test_a_dry_run_that_the_log_does_not_hold_is_skipped(tmp_path: Path) -
 
         async def handle(self, message: Received, context: Context) -> list[Outgoing]:
             try:
-                await self._engine.dry_run("SELECT * FROM tpch.nation", None)
+                await self._engine.dry_run(Statement("sql", "SELECT * FROM tpch.nation"))
             except Exception:
                 return []
             raise AssertionError("it answered")

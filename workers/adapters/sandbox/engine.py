@@ -21,7 +21,7 @@ import structlog
 import workers
 from workers.adapters.sandbox import history, landlock, protocol
 from workers.adapters.sandbox.names import target_path
-from workers.ports import DryRun, Executed, OutcomeUnknown, Rows, StatementFailed
+from workers.ports import DryRun, Executed, Outcome, OutcomeUnknown, Rows, StatementFailed
 
 log = structlog.get_logger(__name__)
 
@@ -66,6 +66,8 @@ class SparkSandbox:
         self._said: deque[str] = deque(maxlen=40)
         self._listener: asyncio.Task[None] | None = None
         self._asked = 0
+        #: The grant that is being run.
+        self._running: str | None = None
         self.protection = "landlock" if landlock.available() else "none"
 
     async def warm(self) -> None:
@@ -84,6 +86,7 @@ class SparkSandbox:
             plan=answer["plan"],
             digest=answer["digest"],
             elapsed_ms=(time.perf_counter() - began) * 1000,
+            writes=answer.get("writes"),
         )
 
     async def run(
@@ -93,7 +96,11 @@ class SparkSandbox:
         began = time.perf_counter()
         asked = {"sql": sql, "target": target, "grant_id": grant_id, "row_limit": row_limit, "digest": digest}
         async with self._lock:
-            answer = await self._ask("run", **asked)
+            self._running = grant_id
+            try:
+                answer = await self._ask("run", **asked)
+            finally:
+                self._running = None
         return Executed(
             result=Rows(tuple(answer["columns"]), tuple(tuple(row) for row in answer["rows"]), answer["truncated"]),
             row_count=answer["row_count"],
@@ -102,10 +109,17 @@ class SparkSandbox:
             elapsed_ms=(time.perf_counter() - began) * 1000,
         )
 
-    def outcome_of(self, grant_id: str, target: str) -> history.Outcome | None:
+    def outcome_of(self, grant_id: str, target: str) -> Outcome | None:
         """What a grant left in the lakehouse, read without Spark. After OutcomeUnknown, None proves that nothing was written."""
         path = target_path(self._home / "warehouse", target, self._schemas)
         return history.outcome_at(path, target, grant_id)
+
+    async def cancel(self, grant_id: str) -> bool:
+        """End the process that runs it, and Spark with it: nothing of the run goes on."""
+        if self._running != grant_id:
+            return False
+        await self._end()
+        return True
 
     async def close(self) -> None:
         async with self._lock:

@@ -102,7 +102,8 @@ class Executor:
     def dry_run(self, sql: str, target: str | None) -> dict[str, Any]:
         prepared = self._prepare(sql, target)
         return {
-            "statement_class": "select",
+            "statement_class": "read" if target is None else "create",
+            "writes": target,
             "columns": prepared.frame.columns,
             "table_versions": prepared.versions,
             "plan": prepared.plan,

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
-from workers.ports import StatementRefused
+from workers.ports import Outcome, StatementRefused
 
 #: What a grant's write says about itself, so that a table made by a run can be told from a source table.
 WRITER = "tailrace.execution"
 _APP_ID = "tailrace:grant:"
 TXN_VERSION = 1
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A grant wrote `table`. `table_version` is None when the log entry has been cleaned up and only its mark is left."""
-
-    table: str
-    table_version: int | None
 
 
 def app_id(grant_id: str) -> str:
