@@ -34,7 +34,7 @@ def measure(
 ) -> None:
     """`history`: a home with a long log; it gets a few more messages. Rounds alternate between it and an empty home.
 
-    `python -m tests.bench.history --messages 1000000 --keep HOME/tables` makes one.
+    `python -m tests.bench.history --messages 1000000 --keep HOME` makes one, and with `--hosts` comes here by itself.
     """
     place = 0
     for engine, goal in GOALS.items():

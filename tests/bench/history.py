@@ -1,7 +1,9 @@
 """A long history of one-message commits with upkeep beside it: does what a message, an open and a start cost stay flat?
 
 `python -m tests.bench.history --messages 100000`: one process appends, one keeps the table in shape, and at each tenth of
-the way this one measures. `--keep FOLDER` leaves the table for other measurements.
+the way this one measures. With `--hosts` it then measures hosts on this log beside hosts on an empty one, upkeep running: a hop,
+and the time from starting a host until its first message is handled, with the tail and with Structured Streaming. `--keep HOME`
+leaves the home, for `tailrace bench bus --history HOME`.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import json
 import multiprocessing
 import resource
 import shutil
+import sys
 import tempfile
 import time
 import uuid
@@ -22,6 +25,8 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
+from apps.cli.terminal import Terminal
+from apps.cli.views.bench import measurements
 from bus.log import rows as codec
 from bus.log.consumers import Consumers
 from bus.log.contents import load
@@ -30,11 +35,16 @@ from bus.log.health import health
 from bus.log.snapshot import Snapshots
 from bus.log.table import DeltaLog
 from bus.log.upkeep import Folding, Limits, Upkeep
+from jobs import logging
+from jobs.bench import long
+from jobs.bench.table import Measurements
 from schemas.envelope import Message
 from schemas.tables import AGENT_MESSAGES
 
 #: Every so many messages one stays open: the open set is what a start costs.
 OPEN_EVERY = 1_000
+#: Whom they are for: nobody that is started here, so that what is open is the same at each start.
+PAST = "Past"
 CONTENT = json.dumps({"question": "x" * 250})
 
 
@@ -65,7 +75,7 @@ def messages(count: int) -> list[list[Message]]:
             message_id=uuid.uuid4().hex,
             correlation_id=uuid.uuid4().hex,
             from_agent="user:eli",
-            to_agent="Echo",
+            to_agent=PAST,
             message_type="request",
             kind="Ask",
             content=CONTENT,
@@ -78,7 +88,7 @@ def messages(count: int) -> list[list[Message]]:
                 update={
                     "message_type": "receipt",
                     "kind": "Handled",
-                    "from_agent": "Echo",
+                    "from_agent": PAST,
                     "to_agent": "*",
                     "causation_id": before.message_id,
                     "correlation_id": before.correlation_id,
@@ -110,6 +120,7 @@ def write(folder: str, total: int, together: int, written: Synchronized[int], go
 
 
 def keep(folder: str, together: int, stop: Event, caught_up: Synchronized[int], used: Any) -> None:
+    logging.configure("WARNING")  # and to standard error
     table = table_at(folder)
     upkeep = Upkeep(table, Consumers(table), Limits(keep_s=30.0), Folding(Snapshots(table), lambda _: True))
     while not stop.is_set():
@@ -195,10 +206,16 @@ def main() -> None:
     parser.add_argument(
         "--together", type=int, default=1, help="messages a commit; more of them make a long table sooner"
     )
-    parser.add_argument("--keep", type=Path, help="leave the table in this folder")
+    parser.add_argument("--hosts", action="store_true", help="then measure hosts on it, beside hosts on an empty log")
+    parser.add_argument("--rounds", type=int, default=5, help="of starting hosts; at most 2 with Structured Streaming")
+    parser.add_argument("--hops", type=int, default=40, help="a round")
+    parser.add_argument("--spark", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--keep", type=Path, metavar="HOME", help="leave the home here")
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
-    folder = chosen.keep or Path(tempfile.mkdtemp(prefix="history-"))
+    logging.configure("WARNING")
+    scratch = Path(tempfile.mkdtemp(prefix="history-"))
+    home = (chosen.keep or scratch / "home").absolute()
     headings = list(Point.__dataclass_fields__)
     if not chosen.json:
         print("  ".join(f"{name:>17}" for name in headings))
@@ -208,13 +225,21 @@ def main() -> None:
             cells = [f"{value:,.2f}" if isinstance(value, float) else f"{value:,}" for value in asdict(point).values()]
             print("  ".join(f"{cell:>17}" for cell in cells), flush=True)
 
+    hosts = Measurements()
     try:
-        points = run(folder / "agent_messages", chosen.messages, say, chosen.together)
+        points = run(home / "tables" / "agent_messages", chosen.messages, say, chosen.together)
+        if chosen.hosts:
+            long.measure(home, scratch, log, hosts, rounds=chosen.rounds, hops=chosen.hops, spark=chosen.spark)
     finally:
-        if chosen.keep is None:
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
     if chosen.json:
-        print(json.dumps([asdict(point) for point in points], indent=2))
+        print(json.dumps({"points": [asdict(point) for point in points], "hosts": hosts.document()}, indent=2))
+    elif chosen.hosts:
+        Terminal().show(measurements(hosts.rows))
+
+
+def log(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
