@@ -193,15 +193,23 @@ class Signer:
 
     def sign_all(self, messages: Sequence[Message]) -> list[Message]:
         """Rows of one commit, with one signature for each key. Raises MissingKey."""
+        signs = self.signs(messages)
+        return [m.with_fields(key_id=key_id, signature=text) for m, (key_id, text) in zip(messages, signs, strict=True)]
+
+    def signs(self, messages: Sequence[Message]) -> list[tuple[str, str]]:
+        """The same without the rows: key_id and signature of each. Raises MissingKey."""
+        of_sender: dict[str, str] = {}
         of_key: dict[str, list[int]] = {}
         for place, message in enumerate(messages):
-            of_key.setdefault(self._key(message.from_agent)[0], []).append(place)
-        signed: list[Message] = list(messages)
+            sender = message.from_agent
+            key_id = of_sender.get(sender) or of_sender.setdefault(sender, self._key(sender)[0])
+            of_key.setdefault(key_id, []).append(place)
+        found = [("", "")] * len(messages)
         for key_id, places in of_key.items():
             data = [messages[p].signed_bytes(self.table_id, self.environment, key_id) for p in places]
             for place, signature in zip(places, self.signatures(messages[places[0]].from_agent, data), strict=True):
-                signed[place] = messages[place].with_fields(key_id=key_id, signature=signature)
-        return signed
+                found[place] = (key_id, signature)
+        return found
 
     def signatures(self, sender: str, data: Sequence[bytes]) -> list[str]:
         """The signature column for rows with these signed bytes, all by the key of this sender."""

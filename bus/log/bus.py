@@ -6,7 +6,7 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -42,10 +42,27 @@ BACKOFF = 0.005
 RETRY_AFTER = 0.5
 
 
-@dataclass
+#: Told what became of a submission, in the bus's thread: the error, or None and the version.
+Answer = Callable[[BaseException | None, int], None]
+
+
 class _Submission:
-    messages: Sequence[Message]
-    done: Future[int]
+    """Messages that are committed together or not at all. `keys`: what they decide."""
+
+    __slots__ = ("_answer", "answered", "keys", "messages")
+
+    def __init__(self, messages: Sequence[Message], answer: Answer) -> None:
+        self.messages = messages
+        self.keys: list[str] | None = None
+        self.answered = False
+        self._answer = answer
+
+    def settle(self, error: BaseException | None, version: int = -1) -> None:
+        self.answered = True
+        try:
+            self._answer(error, version)
+        except Exception:
+            log.exception("bus.not_told")  # the commit is in the log, and its neighbours are to hear of theirs
 
 
 @dataclass
@@ -114,41 +131,41 @@ class LogBus:
         if not self._submissions.empty() or not self._alone.acquire(blocking=False):
             return self.submit(messages)
         try:
-            done = self._admitted(messages)
-            if self._closed and not done.done():
-                done.set_exception(Closed("the bus is closed"))
-            if not done.done():
-                self._commit([_Submission(messages, done)])
+            done = _future()
+            one = _Submission(messages, partial(_answer, done))
+            if (error := self._refusal(messages)) is not None:
+                one.settle(error)
+            else:
+                self._commit([one])
             return done
         finally:
             self._alone.release()
 
     def submit(self, messages: Sequence[Message]) -> Future[int]:
-        done = self._admitted(messages)
-        if done.done():
-            return done
-        with self._gate:
-            if self._closed:
-                done.set_exception(Closed("the bus is closed"))
-            else:
-                self._submissions.put(_Submission(messages, done))
+        done = _future()
+        self.submit_told(messages, partial(_answer, done))
         return done
 
-    def _admitted(self, messages: Sequence[Message]) -> Future[int]:
-        """A future to be answered; answered already when one of these cannot be a message of the log."""
-        done: Future[int] = Future()
-        done.set_running_or_notify_cancel()  # whoever gives up waiting does not take it out of a commit it shares
-        if (error := too_large(messages)) is not None:
-            done.set_exception(error)
-        return done
+    def submit_told(self, messages: Sequence[Message], answer: Answer) -> None:
+        """`submit` for a host, which has hundreds under way: a future, with its lock and condition, costs as much as a commit's
+        share of all else."""
+        one = _Submission(messages, answer)
+        with self._gate:
+            error = self._refusal(messages)
+            if error is None:
+                self._submissions.put(one)
+        if error is not None:
+            one.settle(error)
+
+    def _refusal(self, messages: Sequence[Message]) -> Exception | None:
+        return too_large(messages) or (Closed("the bus is closed") if self._closed else None)
 
     def submit_rows(self, rows: Sequence[Mapping[str, Any]], common: Mapping[str, Any]) -> Future[int]:
         """Commit many plain rows of one sender in one commit, faster than messages; `common`: what all of them share.
 
         From the caller's thread. They are requests or events; the future raises NotAMessage, ContentTooLarge or Closed.
         """
-        done: Future[int] = Future()
-        done.set_running_or_notify_cancel()
+        done = _future()
         try:
             columns = Columns(rows, common)
             sealed = self._seal.columns(columns)
@@ -277,49 +294,67 @@ class LogBus:
                     pending = self._still_wanted(pending)
                     if not pending:
                         return
-                    messages = self._seal.apply([m for one in pending for m in one.messages])
-                    if self._put(messages):
+                    if self._put(pending):
                         for one in pending:
-                            one.done.set_result(self._follower.head)
+                            one.settle(None, self._follower.head)
                         self._unrivalled = self.table.store.lists_at_once
                         return
                 self._unrivalled = False
                 # Lost the version. Jitter, so that rivals do not stay in step; the lock is free meanwhile.
                 time.sleep(random.uniform(0, BACKOFF))
         except Exception as error:
-            waiting = [one for one in pending if not one.done.done()]
+            waiting = [one for one in pending if not one.answered]
             if len(waiting) > 1 and not isinstance(error, (OSError, LogError)):
                 for one in waiting:  # one of them cannot be written; its neighbours go on
                     self._commit([one])
                 return
             for one in waiting:
-                one.done.set_exception(error)
+                one.settle(error)
 
     def _still_wanted(self, pending: list[_Submission]) -> list[_Submission]:
         """Drop what the log has decided against, or what a neighbour in this very commit decides first."""
         taken: set[str] = set()
         kept: list[_Submission] = []
         for one in pending:
-            keys = [key for message in one.messages if (key := decision_key(message))]
-            lost = next((k for m in one.messages if (k := self.state.decided(m))), None)
-            lost = lost or next((key for key in keys if key in taken), None)
+            if one.keys is None:
+                one.keys = [key for message in one.messages if (key := decision_key(message))]
+            lost = self._lost(one, taken)
             if lost is not None:
-                one.done.set_exception(Superseded(lost))
+                one.settle(Superseded(lost))
                 continue
-            taken.update(keys)
+            taken.update(one.keys)
             kept.append(one)
         return kept
 
-    def _put(self, messages: list[Message]) -> bool:
+    def _lost(self, one: _Submission, taken: Set[str]) -> str | None:
+        for message in one.messages:
+            if (key := self.state.decided(message)) is not None:
+                return key
+        return next((key for key in one.keys or () if key in taken), None)
+
+    def _put(self, pending: Sequence[_Submission]) -> bool:
         version = self._follower.head + 1
-        decided = [key for message in messages if (key := decision_key(message))]
-        if not self.table.put_encoded(version, codec.encode(messages, version, decided)).won:
+        rows = self._seal.apply([m for one in pending for m in one.messages], version)
+        decided = [key for one in pending for key in one.keys or ()]
+        if not self.table.put_encoded(version, codec.encode(rows, version, decided)).won:
             return False
         self._seal.commit()
-        committed = [m.with_fields(log_version=version, seq=i) for i, m in enumerate(messages)]
-        self._follower.fold(version, committed, partial(self._told, own=True))
+        self._follower.fold(version, rows, partial(self._told, own=True))
         self._waiter.hasten()
         return True
+
+
+def _future() -> Future[int]:
+    done: Future[int] = Future()
+    done.set_running_or_notify_cancel()  # whoever gives up waiting does not take it out of a commit it shares
+    return done
+
+
+def _answer(done: Future[int], error: BaseException | None, version: int) -> None:
+    if error is None:
+        done.set_result(version)
+    else:
+        done.set_exception(error)
 
 
 def read_conversation(table: DeltaLog, correlation_id: str, accept: Accept = accept_all) -> list[Message]:

@@ -12,9 +12,12 @@ from schemas.envelope import Message
 
 
 class Seal(Protocol):
-    """`apply` may be called again for the same batch after a lost race; only `commit` makes its chain positions final."""
+    """`apply` may be called again for the same batch after a lost race; only `commit` makes its chain positions final.
 
-    def apply(self, messages: Sequence[Message]) -> list[Message]: ...
+    `version`: what the commit tries to be, where that is known already; then the rows are given their place in it as well.
+    """
+
+    def apply(self, messages: Sequence[Message], version: int = -1) -> list[Message]: ...
 
     def commit(self) -> None: ...
 
@@ -26,8 +29,10 @@ class Seal(Protocol):
 class NoSeal:
     """For the buses of tests and tables without signatures."""
 
-    def apply(self, messages: Sequence[Message]) -> list[Message]:
-        return list(messages)
+    def apply(self, messages: Sequence[Message], version: int = -1) -> list[Message]:
+        if version < 0:
+            return list(messages)
+        return [message.with_fields(log_version=version, seq=place) for place, message in enumerate(messages)]
 
     def commit(self) -> None:
         return
@@ -47,7 +52,7 @@ class SigningSeal:
         self._chain = chain
         self._tip = (chain.sequence, chain.previous)
 
-    def apply(self, messages: Sequence[Message]) -> list[Message]:
+    def apply(self, messages: Sequence[Message], version: int = -1) -> list[Message]:
         sequence, previous = self._chain.sequence, self._chain.previous
         sealed: list[Message] = []
         unsigned: list[int] = []
@@ -59,10 +64,17 @@ class SigningSeal:
                 previous = fact_hash(message, self._signer.table_id, self._signer.environment, key_id)
             if message.signature is None:
                 unsigned.append(len(sealed))
+            elif version >= 0:
+                message = message.with_fields(log_version=version, seq=len(sealed))
             sealed.append(message)
         self._tip = (sequence, previous)
-        for place, row in zip(unsigned, self._signer.sign_all([sealed[p] for p in unsigned]), strict=True):
-            sealed[place] = row
+        signs = self._signer.signs([sealed[place] for place in unsigned])
+        for place, (key_id, text) in zip(unsigned, signs, strict=True):
+            row = sealed[place]
+            if version < 0:
+                sealed[place] = row.with_fields(key_id=key_id, signature=text)
+            else:  # in one copy: copies are much of what a row costs
+                sealed[place] = row.with_fields(key_id=key_id, signature=text, log_version=version, seq=place)
         return sealed
 
     def commit(self) -> None:

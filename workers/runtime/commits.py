@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 
 import structlog
 
@@ -24,7 +25,9 @@ class Commits:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._lock = threading.Lock()
-        self._answers: list[tuple[Told, Future[int]]] = []
+        self._answers: list[tuple[Told, BaseException | None, int]] = []
+        #: A log's bus answers without a future for each submission.
+        self._submit_told: Callable[[Sequence[Message], Told], None] = getattr(bus, "submit_told", self._by_future)
 
     async def commit(self, rows: Sequence[Message]) -> int:
         """Returns the version, once the rows are in the log. Raises what the bus raises."""
@@ -43,13 +46,19 @@ class Commits:
 
     def submit(self, rows: Sequence[Message], told: Told) -> None:
         """The same without a task: `told` is called in the event loop."""
-        loop = asyncio.get_running_loop()
-        self._bus.submit(rows).add_done_callback(lambda answer: self._answered(loop, told, answer))
+        self._submit_told(rows, partial(self._answered, asyncio.get_running_loop(), told))
 
-    def _answered(self, loop: asyncio.AbstractEventLoop, told: Told, answer: Future[int]) -> None:
+    def _by_future(self, rows: Sequence[Message], told: Told) -> None:
+        def answered(answer: Future[int]) -> None:
+            error = answer.exception()
+            told(error, answer.result() if error is None else -1)
+
+        self._bus.submit(rows).add_done_callback(answered)
+
+    def _answered(self, loop: asyncio.AbstractEventLoop, told: Told, error: BaseException | None, version: int) -> None:
         """From the bus's thread, once for each submission of a commit: waking the loop for each would cost more than the rest."""
         with self._lock:
-            self._answers.append((told, answer))
+            self._answers.append((told, error, version))
             first = len(self._answers) == 1
         if first and not loop.is_closed():
             loop.call_soon_threadsafe(self._tell)
@@ -57,9 +66,8 @@ class Commits:
     def _tell(self) -> None:
         with self._lock:
             answers, self._answers = self._answers, []
-        for told, answer in answers:
-            error = answer.exception()
+        for told, error, version in answers:
             try:
-                told(error, answer.result() if error is None else -1)
+                told(error, version)
             except Exception:
                 log.exception("commit.not_told")  # one that cannot take its answer keeps nobody else from theirs
