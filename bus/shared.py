@@ -31,6 +31,8 @@ from schemas.envelope import MAX_CONTENT, USER, Message, is_user
 KEPT = timedelta(hours=24)
 #: Fact ids that are remembered at least.
 REMEMBERED = 200_000
+#: Ends that may be known of facts which others have replaced: at most so many, and as many again as there are facts.
+STALE_ENDS = 1_000
 EVERYBODY = "*"
 #: The key under which a scope's roles stand.
 _RULE = ""
@@ -248,6 +250,7 @@ class SharedMemory:
         self._facts: dict[str, dict[str, Fact]] = {}
         self._ids = IdSet(REMEMBERED)
         self._ends: list[tuple[int, str, str]] = []
+        self._most_ends = STALE_ENDS
 
     def _follow(self) -> None:
         """Read what came since; a whole scan only at first, and when the log was cleaned past our place."""
@@ -275,7 +278,16 @@ class SharedMemory:
             self._facts.setdefault(fact.scope, {})[fact.key] = fact
             if fact.expires_at is not None:
                 heapq.heappush(self._ends, (fact.expires_at, fact.scope, fact.key))
+            if len(self._ends) > self._most_ends:
+                self._note_ends()
         self._forget()
+
+    def _note_ends(self) -> None:
+        """Of the facts that are there: a key that is written every second leaves an end behind each time."""
+        found = [fact for facts in self._facts.values() for fact in facts.values()]
+        self._ends = [(fact.expires_at, fact.scope, fact.key) for fact in found if fact.expires_at is not None]
+        heapq.heapify(self._ends)
+        self._most_ends = 2 * len(self._ends) + STALE_ENDS
 
     def _is_theirs(self, fact: Fact) -> bool:
         """Whether it was written by whom it names; a person acts for nobody else."""

@@ -6,7 +6,7 @@ import json
 import re
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -64,32 +64,36 @@ class Consumers:
 
     def all(self) -> list[Consumer]:
         """Slowest first."""
+        return sorted((one for _, one in self._words()), key=lambda one: one.version)
+
+    def _words(self) -> Iterator[tuple[str, Consumer]]:
+        """(file, what it says). A file may say another name than its own: anybody may have written it."""
         now_ms = self._table.now().timestamp() * 1000
-        found = []
-        for name in self._table.store.names(FOLDER):
-            data = self._table.store.get(f"{FOLDER}/{name}")
-            if data is None or not name.endswith(".json"):
+        for file in self._table.store.names(FOLDER):
+            path = f"{FOLDER}/{file}"
+            data = self._table.store.get(path)
+            if data is None or not file.endswith(".json"):
                 continue
             try:
                 said = json.loads(data)
                 version, at_ms = int(said["version"]), int(said["at_ms"])
                 # A word from the future is of a clock that was wrong: who lives says another soon.
                 lost = abs(now_ms - at_ms) > self._lost_after * 1000
-                found.append(Consumer(str(said["name"]), version, str(said["host"]), at_ms, lost))
+                yield path, Consumer(str(said["name"]), version, str(said["host"]), at_ms, lost)
             except (ValueError, KeyError, TypeError, OverflowError):
-                log.warning("consumers.unreadable", table=self._table.uri, name=name)
-        return sorted(found, key=lambda one: one.version)
+                log.warning("consumers.unreadable", table=self._table.uri, name=file)
 
     def slowest(self) -> Consumer | None:
         """Of those that are alive."""
         return next((one for one in self.all() if not one.lost), None)
 
     def bury(self, after_s: float = 86_400.0) -> None:
-        """Forget who has been lost for a day."""
+        """Forget who has been lost for a day: the files that said so, and no others."""
         now_ms = self._table.now().timestamp() * 1000
-        for one in self.all():
+        for path, one in list(self._words()):
             if abs(now_ms - one.at_ms) > after_s * 1000:
-                self.forget(one.name)
+                self._table.store.delete(path)
+                self._noted = {name: noted for name, noted in self._noted.items() if _path(name) != path}
 
 
 class Registered:

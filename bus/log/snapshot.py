@@ -99,12 +99,28 @@ class Snapshots:
         return _decode(version, data)
 
     def prune(self, keep: int = 2) -> int:
-        """Delete all but the newest `keep`; returns how many went."""
-        old = self.versions()[keep:]
+        """Delete all but the newest `keep` that are vouched for, by whatever numbers others go; returns how many went.
+
+        Without any nothing goes: then it is us who cannot tell.
+        """
+        found = self.versions()
+        vouched = [version for version in found if self._is_vouched(version)]
+        kept = vouched[:keep]
+        # Those above that another format's writer vouches for are none of our business; what nobody vouches for is nobody's.
+        old = [v for v in found if v not in kept and (v < kept[-1] or not self._is_vouched(v, None))] if kept else []
         for version in old:
             self._table.store.delete(f"{_name(version)}.json")
             self._table.store.delete(f"{_name(version)}.parquet")
         return len(old)
+
+    def _is_vouched(self, version: int, form: int | None = FORMAT) -> bool:
+        """By its note alone, which is enough to keep it; whoever loads it looks at the rest."""
+        try:
+            facts = json.loads(self._table.store.get(f"{_name(version)}.json") or b"{}")
+            digest, signature = str(facts["sha256"]), str(facts["signature"])
+            return form in (None, facts["format"]) and self._witness.holds(_vouched(version, digest), signature)
+        except (ValueError, KeyError, TypeError):
+            return False
 
 
 def _name(version: int) -> str:

@@ -126,3 +126,26 @@ def test_a_companion_speaks_while_it_runs_and_says_goodbye(consumers: Consumers)
     companion.stop()
     companion.stop()
     assert versions(consumers) == {}
+
+
+def test_who_is_buried_is_whose_file_it_was(consumers: Consumers, time: Time, tmp_path: Path) -> None:
+    consumers.note("here", 7)
+    folder = tmp_path / "_tailrace" / "consumers"
+    # Somebody's copy, old, and under another name than it says.
+    (folder / "copy.json").write_text((folder / "here.json").read_text())
+    time.pass_by(2 * 86_400)
+    consumers.note("here", 9)
+    consumers.bury()
+    assert sorted(path.name for path in folder.iterdir()) == ["here.json"]
+    assert versions(consumers) == {"here": 9}
+
+
+def test_a_file_that_cannot_be_read_is_left_to_whoever_put_it_there(
+    consumers: Consumers, time: Time, tmp_path: Path
+) -> None:
+    consumers.note("a", 1)
+    folder = tmp_path / "_tailrace" / "consumers"
+    (folder / "b.json").write_text("{half")
+    time.pass_by(2 * 86_400)
+    consumers.bury()
+    assert [path.name for path in folder.iterdir()] == ["b.json"]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bus.errors import ContentTooLarge, LogMissing
 from bus.log.table import DeltaLog
-from bus.shared import Asker, Rights, ScopeRefused, SharedMemory
+from bus.shared import STALE_ENDS, Asker, Rights, ScopeRefused, SharedMemory
 from schemas.envelope import MAX_CONTENT, Message
 from schemas.tables import AGENT_SHARED_MEMORY
 from tests.unit.bus.logs import checkpoint_and_clean
@@ -287,3 +287,24 @@ def test_several_writers_at_once_lose_nothing_and_agree(log: Counted) -> None:
         assert {str(memory.get("s", key, ELI)) for memory in memories} == {str(late.get("s", key, ELI))}
     found, _ = log.scan()
     assert sum(str(fact).startswith("once-") for fact in found.column("fact_id").to_pylist()) == 4
+
+
+def test_a_key_that_is_written_again_and_again_leaves_nothing_behind(log: Counted, moment: Moment) -> None:
+    memory = opened(log)
+    memory.put("s", "first", 0, ELI)
+    (row,) = log.scan()[0].to_pylist()
+    far = row["expires_at"]
+    for batch in range(4):
+        facts = [
+            row | {"fact_id": f"f{batch}-{n}", "key": "busy", "value": f"{n}", "expires_at": far + timedelta(seconds=n)}
+            for n in range(2_000)
+        ]
+        log.append(pa.Table.from_pylist(facts, schema=log.schema.file_schema))
+    assert memory.get("s", "busy", ELI) == 1_999
+    assert len(memory._ends) <= STALE_ENDS + 5
+    moment.now += timedelta(hours=24, seconds=1)
+    assert (memory.get("s", "first", ELI), memory.get("s", "busy", ELI)) == (None, 1_999)
+    moment.now += timedelta(seconds=2_000)
+    assert memory.keys("s", ELI) == []
+    memory.put("s", "last", 1, ELI)
+    assert list(memory._facts["s"]) == ["last"]

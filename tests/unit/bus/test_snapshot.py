@@ -198,3 +198,66 @@ def test_only_the_newest_are_kept(tmp_path: Path) -> None:
         Snapshots(table).write(state)
     assert Snapshots(table).prune(keep=2) == 3
     assert Snapshots(table).versions() == [5, 4]
+
+
+def kept_files(table: DeltaLog) -> set[str]:
+    return {path.name[6:26].lstrip("0") for path in (table.path / "_tailrace").glob("state-*")}
+
+
+def written(table: DeltaLog, who: Vouching, versions: range) -> None:
+    state = State()
+    for version in versions:
+        state.absorb([row(f"m{version}", log_version=version, seq=0)])
+        Snapshots(table, who).write(state)
+
+
+def test_a_forged_high_version_pushes_nothing_out(tmp_path: Path) -> None:
+    table, friend = make(tmp_path), Vouching("friend")
+    written(table, friend, range(1, 4))
+    written(table, Vouching("stranger"), range(97, 100))
+    assert Snapshots(table, friend).prune(keep=2) == 4
+    assert kept_files(table) == {"2", "3"}
+
+
+class Numbered(Vouching):
+    """Vouches for the very bytes, as keys do."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def sign(self, data: bytes) -> str:
+        return data.hex()
+
+    def holds(self, data: bytes, signature: str) -> bool:
+        return signature == data.hex()
+
+
+def test_a_real_state_under_a_forged_number_pushes_nothing_out(tmp_path: Path) -> None:
+    table = make(tmp_path)
+    written(table, Numbered(), range(1, 4))
+    for number in (800, 900):
+        for end in ("json", "parquet"):
+            data = (table.path / f"_tailrace/state-{3:020d}.{end}").read_bytes()
+            (table.path / f"_tailrace/state-{number:020d}.{end}").write_bytes(data)
+    assert Snapshots(table, Numbered()).prune(keep=2) == 3
+    assert kept_files(table) == {"2", "3"}
+    found = Snapshots(table, Numbered()).newest()
+    assert found is not None
+    assert found.version == 3
+
+
+def test_who_cannot_tell_deletes_nothing(tmp_path: Path) -> None:
+    table = make(tmp_path)
+    written(table, Vouching("friend"), range(1, 6))
+    assert Snapshots(table, Vouching("nobody's")).prune(keep=2) == 0
+    assert kept_files(table) == {"1", "2", "3", "4", "5"}
+
+
+def test_what_a_later_release_wrote_neither_counts_nor_goes(tmp_path: Path) -> None:
+    table, friend = make(tmp_path), Vouching("friend")
+    written(table, friend, range(1, 6))
+    for version in (1, 4, 5):
+        note = table.path / f"_tailrace/state-{version:020d}.json"
+        note.write_text(note.read_text().replace('"format": 2', '"format": 3'))
+    assert Snapshots(table, friend).prune(keep=2) == 1
+    assert kept_files(table) == {"2", "3", "4", "5"}
