@@ -190,7 +190,10 @@ class Engine(Protocol):
         ...
 
     async def outcome_of(self, grant_id: str, target: str) -> Outcome | None:
-        """What a grant wrote, by the target's own log; None proves that it wrote nothing, once nothing runs any more."""
+        """What a grant wrote, by the target's own log; None proves that it wrote nothing, once nothing runs any more.
+
+        Raises OutcomeUnknown when the target cannot tell: what was begun may still be under way elsewhere.
+        """
         ...
 
     async def cancel(self, grant_id: str) -> bool:
@@ -225,6 +228,10 @@ class Roles(Protocol):
 
     def allows(self, user_or_role: str, permission: str) -> bool:
         """Whether the user's role (or the role itself) has the permission; False for unknown ones."""
+        ...
+
+    def is_bot(self, user: str) -> bool:
+        """Whether the user's role is that of a program, which may propose and never decides; False for unknown ones."""
         ...
 
 

@@ -103,7 +103,8 @@ class RequestApproval(Payload):
 class ApprovalRequested(Payload):
     """Governance asks people. Times are UTC microseconds.
 
-    `needs`: who has to say yes, all of them. `rule` of the policy whose digest is `policy` asks for it.
+    `needs`: who has to say yes, all of them. `rule` of the policy whose digest is `policy` asks for it. `again`: why this is
+    asked once more, when an earlier approval came to nothing. `grant_ttl_s`, `table_drift`: what the grant will say.
     """
 
     approval_id: str
@@ -124,6 +125,9 @@ class ApprovalRequested(Payload):
     remind_at: int | None = None
     escalate_at: int | None = None
     escalates_to: list[Need] = []
+    again: str = ""
+    grant_ttl_s: float = 900.0
+    table_drift: int = 0
 
 
 class Decide(Payload):
@@ -206,6 +210,15 @@ class DelegationChanged(Payload):
     reason: str = ""
 
 
+class DelegationAnswered(Payload):
+    """What became of the wish to begin or end a delegation."""
+
+    delegation_id: str
+    accepted: bool
+    rule: str
+    reason: str
+
+
 class Grant(Payload):
     """Governance's permission for one effect. It is signed by being the content of a signed row from GovernanceAgent.
 
@@ -265,8 +278,18 @@ class RunCode(Payload):
     reply_to: str
 
 
+class BeginRun(Payload):
+    """The clock's message to execution: look again whether this RunCode may begin. `turn`: how often it was looked at."""
+
+    message_id: str
+    turn: int = 1
+
+
 class ExecutionClaimed(Payload):
-    """The compare-and-set that makes a grant single use: committed before the effect starts."""
+    """The compare-and-set that makes a grant single use: committed before the effect starts.
+
+    `process`: where it runs, so that whoever finds the claim can tell whether it still does.
+    """
 
     grant_id: str
     requester: str
@@ -275,18 +298,23 @@ class ExecutionClaimed(Payload):
     target: str | None
     approved_by: str
     instance: str
+    process: str = ""
 
 
 class CodeRun(Payload):
-    """The effect happened. `table_version` is the Delta version it wrote."""
+    """The effect happened. `table_version` is the Delta version it wrote.
+
+    `proof`: how that is known when nobody lived to see it; its rows and their number are not known then.
+    """
 
     grant_id: str
     question: str
     code: str
     result: Result
-    row_count: int
+    row_count: int | None
     requester: str
     approved_by: str
+    proof: str = ""
 
 
 class ExecutionSettled(Payload):

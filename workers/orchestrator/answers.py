@@ -16,7 +16,7 @@ def answer_for(plan: str, done: Mapping[str, Payload]) -> Answered:
             where = f" and saved to {run.result.table}" if run.result.table else ""
             return Answered(
                 status="answered",
-                answer=f"Run{where}: {run.row_count} rows, approved by {run.approved_by} (grant {run.grant_id}). {explanation}",
+                answer=f"Run{where}: {_rows(run)}, approved by {run.approved_by} (grant {run.grant_id}). {explanation}",
                 code=generated.code if isinstance(generated, CodeGenerated) else None,
                 result=run.result,
             )
@@ -38,3 +38,7 @@ def answer_for(plan: str, done: Mapping[str, Payload]) -> Answered:
         case {"KnowledgeRetrieved": KnowledgeRetrieved() as knowledge}:
             return Answered(status="answered", answer=knowledge.answer, sources=knowledge.sources)
     raise ValueError(f"plan {plan} ended without an outcome: {sorted(done)}")
+
+
+def _rows(run: CodeRun) -> str:
+    return f"its rows were not seen, but {run.proof}" if run.row_count is None else f"{run.row_count} rows"
