@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 DONE, FAILED, MISUSE, REFUSED, TIMED_OUT, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -17,10 +19,16 @@ CODES = {
 
 
 class CommandError(Exception):
-    """What a command stops with. `remedy` is what to type or change; empty when there is none."""
+    """What a command stops with. `remedy` is what to type or change; empty when there is none.
 
-    def __init__(self, cause: str, remedy: str = "", code: int = FAILED, rule: str = "") -> None:
+    `done`: what is to be known of what was done before, beside the error in the JSON document.
+    """
+
+    def __init__(
+        self, cause: str, remedy: str = "", code: int = FAILED, rule: str = "", done: Mapping[str, Any] | None = None
+    ) -> None:
         self.cause, self.remedy, self.code, self.rule = cause, remedy, code, rule
+        self.done = dict(done or {})
         super().__init__(cause)
 
 

@@ -73,9 +73,8 @@ def _report(terminal: Terminal, error: Exception) -> int:
         said = CommandError(str(error.format_message()), remedy, int(getattr(error, "exit_code", 2)))
     else:
         said = explained(error)
-    terminal.emit(
-        {"error": {"cause": said.cause, "remedy": said.remedy, "rule": said.rule or None, "exit_code": said.code}}
-    )
+    error_said = {"cause": said.cause, "remedy": said.remedy, "rule": said.rule or None, "exit_code": said.code}
+    terminal.emit({**said.done, "error": error_said})
     from apps.cli.views.failure import failure
 
     terminal.note(failure(said))

@@ -10,6 +10,7 @@ import typer
 from apps.cli.exits import DONE, FAILED, MISUSE, REFUSED, CommandError
 from apps.cli.options import As, Json, terminal_of
 from apps.cli.session import check_user, open_system
+from apps.cli.terminal import counted
 
 if TYPE_CHECKING:
     from apps.cli.terminal import Terminal
@@ -135,9 +136,10 @@ def _agreed(terminal: Terminal, allowed: Sequence[Redriven]) -> bool:
     import sys
 
     if terminal.json or not sys.stdin.isatty():
-        raise CommandError(
-            f"{len(allowed)} messages would be redriven, and there is nobody to ask", "--yes, or --preview", MISUSE
-        )
+        cause = f"{counted(len(allowed), 'message')} would be redriven, and there is nobody at a terminal to confirm it"
+        remedy = "the same command with --yes redrives without asking; with --preview it only shows"
+        done = {"redriven": False, "messages": [one.document() for one in allowed]}
+        raise CommandError(cause, remedy, MISUSE, done=done)
     return typer.confirm(f"Redrive {len(allowed)}?", err=True)
 
 

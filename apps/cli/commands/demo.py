@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apps.cli.commands.ask import progress
 from apps.cli.exits import DONE, FAILED
+from apps.cli.following import progress
 from apps.cli.options import Engine, Json, terminal_of
 from apps.cli.session import open_system, warn_of_shared_keys
 from apps.cli.terminal import Terminal, ago

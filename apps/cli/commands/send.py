@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from apps.cli.exits import MISUSE, CommandError
+from apps.cli.exits import MISUSE, TIMED_OUT, CommandError
 from apps.cli.options import As, Json, terminal_of
 from apps.cli.session import open_system, speaking_as
 
@@ -29,6 +29,7 @@ def send(
 ) -> None:
     """Send one message, and wait for its response if told to. Kinds we do not know are sent as they are."""
     from apps.cli.absent import absent, absent_words
+    from bus.errors import TimedOut
     from jobs.agents import full_name
     from schemas.envelope import EVERYONE, is_user
 
@@ -36,7 +37,7 @@ def send(
     to = full_name(to)
     payload = raw_payload(kind, text_of(content))
     system = open_system()
-    response = None
+    response, late = None, False
     with speaking_as(system, user) as client, client.listen() as arrivals:
         sent = client.send(to, payload, correlation_id=correlation, priority=priority)
         nobody_runs = not is_user(to) and to != EVERYONE and absent(system, to)
@@ -44,22 +45,29 @@ def send(
             terminal.hint(*absent_words(to))
         if wait:
             with terminal.working(f"waiting for {to}"):
-                response = arrivals.response_to(sent.message_id, wait)
+                try:
+                    response = arrivals.response_to(sent.message_id, wait)
+                except TimedOut:
+                    late = True
     terminal.show(f"[good]✓[/] in the log: {sent.kind} to [agent]{to}[/]", f"  [quiet]message[/] {sent.message_id}")
     terminal.show(f"  [quiet]conversation[/] {sent.correlation_id}")
     if response is not None and not terminal.json:
         terminal.out.print(f"  [quiet]response[/] {response.kind}")
         terminal.out.print_json(data=parsed(response.content))
-    terminal.emit(
-        {
-            "message_id": sent.message_id,
-            "correlation_id": sent.correlation_id,
-            "to": to,
-            "kind": kind,
-            "nobody_runs": nobody_runs,
-            "response": None if response is None else {"kind": response.kind, "content": parsed(response.content)},
-        }
-    )
+    document = {
+        "message_id": sent.message_id,
+        "correlation_id": sent.correlation_id,
+        "to": to,
+        "kind": kind,
+        "nobody_runs": nobody_runs,
+        "response": None if response is None else {"kind": response.kind, "content": parsed(response.content)},
+    }
+    if late:
+        cause = f"no response from {to} within {wait:g} s; the request stays in the log and is answered when {to} runs"
+        # What continues a conversation may be answered long after the conversation was.
+        then = "trace" if correlation else "wait"
+        raise CommandError(cause, f"tailrace {then} {sent.correlation_id}", TIMED_OUT, done=document)
+    terminal.emit(document)
 
 
 def text_of(content: str) -> str:

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from apps.cli import history
-from apps.cli.commands.ask import NoWaitApproval, Timeout, finish, progress, show_approval
+from apps.cli.following import TIMEOUT_S, Following, NoWaitApproval, Timeout
 from apps.cli.options import Engine, Json, NoStart, terminal_of
 from apps.cli.session import checker, open_system
+
+if TYPE_CHECKING:
+    from apps.cli.asking import Follower
+    from apps.cli.outcome import Outcome
 
 
 def wait(
     context: typer.Context,
     correlation_id: Annotated[str, typer.Argument(help="The conversation, or the beginning of its id, or `last`.")],
-    timeout: Timeout = 300.0,
+    timeout: Timeout = TIMEOUT_S,
     no_start: NoStart = False,
     no_wait_approval: NoWaitApproval = False,
     engine: Engine = None,
     json: Json = False,
 ) -> None:
     """Wait for the answer of a conversation; hosts it needs are started for it, unless told otherwise."""
-    from apps.cli.asking import Follower
-    from apps.cli.hosts import Hosts
     from bus.client import Arrivals
     from bus.log.bus import LogBus
     from schemas.tables import AGENT_MESSAGES
@@ -35,18 +37,12 @@ def wait(
     # The whole history: whoever knows only the newest rows cannot tell which of the next ones count.
     bus = LogBus(system.log(AGENT_MESSAGES.name), accept=accept)
     try:
-        with Arrivals(bus, accept) as arrivals, Hosts(system, engine or "tail", may_start=not no_start) as hosts:
-            with terminal.working("waiting") as change:
-                hosts.say = change
-                follower = Follower(
-                    timeout,
-                    hosts,
-                    on_rows=lambda outcome: change(progress(outcome)),
-                    on_approval=lambda approval: show_approval(terminal, approval),
-                    wait_approval=not no_wait_approval,
-                )
+        with Arrivals(bus, accept) as arrivals:
+
+            def follow(follower: Follower) -> Outcome:
                 known = [row for row in history.conversation(system, found) if accept(row)]
-                outcome = follower.follow(arrivals, found, known)
-            finish(terminal, outcome, hosts, waited=not no_wait_approval)
+                return follower.follow(arrivals, found, known)
+
+            Following(timeout, no_start, no_wait_approval, engine).run(terminal, system, "waiting", follow)
     finally:
         bus.close()

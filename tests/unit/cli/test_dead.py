@@ -134,7 +134,13 @@ def test_without_somebody_to_ask_nothing_is_redriven(run: Run, home: System) -> 
     give_up(home, "alpha")
     said = run("dead", "redrive", "alpha", "--as", "eli")
     assert said.code == 2
-    assert "nobody to ask" in said.err
+    assert "1 message would be redriven" in said.err
+    assert "with --yes redrives without asking" in said.err
+    said = run("dead", "redrive", "alpha", "--as", "eli", "--json")
+    assert (said.json["redriven"], said.json["error"]["exit_code"]) == (False, 2)
+    assert [one["message_id"] for one in said.json["messages"]] == ["alpha"]
+    assert "--yes" in said.json["error"]["remedy"]
+    assert run("dead", "show", "alpha", "--json").json["redriven_as"] is None
     assert run("dead", "redrive", "--as", "eli").code == 2
 
 

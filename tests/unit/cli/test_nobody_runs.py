@@ -77,8 +77,18 @@ def test_other_people_s_messages_are_sent_as_they_are(run: Run, home: System) ->
 
 
 def test_a_response_that_does_not_come_is_a_time_out(run: Run, home: System) -> None:
-    said = run("send", "--to", "X", "--kind", "K", "--content", "{}", "--as", "ana", "--wait", "0.2")
+    words = ("send", "--to", "X", "--kind", "K", "--content", "{}", "--as", "ana", "--wait", "0.2")
+    said = run(*words)
     assert said.code == 4
+    assert "in the log: K to X" in said.out
+    assert "no response from X within 0.2 s" in said.err
+    said = run(*words, "--json")
+    assert (said.code, said.json["error"]["exit_code"], said.json["response"]) == (4, 4, None)
+    assert said.json["error"]["remedy"] == f"tailrace wait {said.json['correlation_id']}"
+    (message,) = run("trace", said.json["correlation_id"], "--json").json["messages"]
+    assert message["message_id"] == said.json["message_id"]
+    (again,) = [run(*words, "--correlation", said.json["correlation_id"], "--json").json]
+    assert again["error"]["remedy"] == f"tailrace trace {said.json['correlation_id']}"
 
 
 def test_an_id_that_fits_several_is_asked_back(run: Run, home: System) -> None:
