@@ -47,9 +47,14 @@ def text(name: str) -> str:
 def yaml(name: str) -> Any:
     """The parsed YAML. Raises ConfigError with file, line and problem."""
     try:
-        return _yaml.load(text(name), _StrictLoader)
+        return parse(text(name))
     except _yaml.YAMLError as error:
         raise ConfigError(f"{where(name)} is not YAML: {error}") from error
+
+
+def parse(document: str) -> Any:
+    """YAML without repeated keys. Raises yaml.YAMLError with line and problem."""
+    return _yaml.load(document, _StrictLoader)
 
 
 def exists(name: str) -> bool:

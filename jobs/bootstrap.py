@@ -35,6 +35,7 @@ from config.roles import Roles as ConfiguredRoles
 from config.roles import UnknownUser as UnknownToConfig
 from config.settings import Settings
 from jobs.agents import UPKEEP, Agent
+from jobs.policies import load_policy
 from jobs.telemetry import Spans
 from schemas.envelope import Message
 from schemas.tables import (
@@ -45,6 +46,7 @@ from schemas.tables import (
     KNOWLEDGE_DOCUMENTS,
     TABLES,
 )
+from workers.governance.policy import PolicyEngine
 from workers.orchestrator.plans import Plans
 from workers.ports import CouldNotMap, Engine, KnowledgeIndex, ResultCatalog, SqlWriter, UnknownUser
 from workers.runtime.base import Worker
@@ -264,6 +266,11 @@ class System:
     @property
     def users(self) -> Sequence[str]:
         return self.roles.users
+
+    @cached_property
+    def policy(self) -> PolicyEngine:
+        """Raises BadPolicy."""
+        return PolicyEngine(load_policy(ConfiguredRoles.load(self.settings.env)).policy)
 
     @cached_property
     def semantic(self) -> SqlWriter:

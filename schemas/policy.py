@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections import Counter
 from datetime import time
-from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
@@ -176,7 +175,7 @@ class Policy(_Frozen):
             raise ValueError(f"the rule {twice[0]} is there twice; every decision names one rule, so ids differ")
         return self
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """sha256 of the policy as canonical JSON: two files that mean the same have the same digest."""
         document = self.model_dump(mode="json", exclude_none=True)
