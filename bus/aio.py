@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from bus.base import Bus
 from bus.batches import Batch, Bulk
@@ -22,6 +22,9 @@ from bus.session import Session, say_how_far, timed_out
 from bus.subscription import Subscription
 from schemas.envelope import EVERYONE, Message
 from schemas.payloads import Payload
+
+if TYPE_CHECKING:
+    from bus.redaction import Redactor
 
 
 class AsyncTailraceClient:
@@ -43,9 +46,10 @@ class AsyncTailraceClient:
         patience: float = 30.0,
         advice: Advice | None = None,
         now_micros: Callable[[], int] = system_micros,
+        redactor: Redactor | None = None,
     ) -> None:
         self.user = user
-        options = Options(user, environment, tables, durability, when_busy, patience, advice, now_micros)
+        options = Options(user, environment, tables, durability, when_busy, patience, advice, now_micros, redactor)
         self._open: Callable[[], Session] = lambda: open_session(home, bus, options)
         self._opened: Session | None = None
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, TypeVar, Unpack
+from typing import TYPE_CHECKING, Literal, TypeVar, Unpack
 
 from bus.arrivals import Arrivals, is_response
 from bus.base import Bus
@@ -23,6 +23,9 @@ from bus.subscription import Subscription
 from schemas.envelope import EVERYONE, Message
 from schemas.payloads import Payload
 
+if TYPE_CHECKING:
+    from bus.redaction import Redactor
+
 __all__ = ["Arrivals", "Subscription", "TailraceClient", "is_response", "read"]
 
 P = TypeVar("P", bound=Payload)
@@ -34,7 +37,8 @@ class TailraceClient:
     `home` holds the keys, and the tables unless `tables` (or what `tailrace init` noted) is the URL of an object store.
     `durability="disk"`: what is sent survives the loss of power before it is acknowledged. `bus`: any bus; without it the
     log is opened, and every message is signed with the user's key. `when_busy`: what sending does while an agent asks its
-    producers to slow down: "wait" (at most `patience` seconds, then Busy), "raise" Busy at once, or "ignore".
+    producers to slow down: "wait" (at most `patience` seconds, then Busy), "raise" Busy at once, or "ignore". `redactor`: what is
+    masked before it is sent and signed; passwords, keys and tokens unless told otherwise.
     """
 
     def __init__(
@@ -51,10 +55,11 @@ class TailraceClient:
         advice: Advice | None = None,
         now_micros: Callable[[], int] = system_micros,
         sleep: Callable[[float], None] = time.sleep,
+        redactor: Redactor | None = None,
     ) -> None:
         self.user = user
         self._sleep = sleep
-        options = Options(user, environment, tables, durability, when_busy, patience, advice, now_micros)
+        options = Options(user, environment, tables, durability, when_busy, patience, advice, now_micros, redactor)
         self._session = open_session(home, bus, options)
 
     def __enter__(self) -> TailraceClient:

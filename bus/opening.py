@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from bus.base import Bus
 from bus.compose import Composer, system_micros
@@ -17,6 +17,9 @@ from bus.pressure import Advice, Pressure, WhenBusy
 from bus.session import Opened, Session
 from schemas.envelope import USER
 from schemas.tables import AGENT_MESSAGES
+
+if TYPE_CHECKING:
+    from bus.redaction import Redactor
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Options:
     patience: float = 30.0
     advice: Advice | None = None
     now_micros: Callable[[], int] = system_micros
+    redactor: Redactor | None = None
 
 
 def open_session(home: Path | str, bus: Bus | None, options: Options) -> Session:
@@ -57,6 +61,7 @@ def _log(home: Home, options: Options) -> Opened:
     from bus.log.object_store import open_store
     from bus.log.seal import SigningSeal
     from bus.log.table import DeltaLog
+    from bus.redaction import Redactor
     from bus.trusted import TrustedNow
 
     quiet_unless_configured()
@@ -65,7 +70,8 @@ def _log(home: Home, options: Options) -> Opened:
     table_id = table.check()
     signer = Signer.load(home.keys, [USER + options.user], table_id, options.environment)
     trusted = TrustedNow(home.keys, table_id, options.environment)
-    seal = SigningSeal(signer, AuditChain(f"client-{uuid.uuid4().hex[:8]}"))
+    redactor = options.redactor or Redactor.of_secrets()
+    seal = SigningSeal(signer, AuditChain(f"client-{uuid.uuid4().hex[:8]}"), redactor)
     bus = LogBus(table, seal=seal, follow_only=True, accept=trusted.accepts)
     return Opened(
         bus,

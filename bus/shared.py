@@ -26,6 +26,7 @@ from bus.errors import BusError, ContentTooLarge
 from bus.ids import IdSet
 from bus.log.table import DeltaLog
 from schemas.envelope import MAX_CONTENT, USER, Message, is_user
+from schemas.redaction import Place
 
 #: How long a value is kept unless said otherwise.
 KEPT = timedelta(hours=24)
@@ -105,6 +106,11 @@ def accept_all(_: Message) -> bool:
     return True
 
 
+def keep(value: Any, place: Place) -> Any:
+    """Where nothing is masked."""
+    return value
+
+
 class SharedMemory:
     """The table `agent_shared_memory`, safe for several threads and processes. It is opened when it is first used."""
 
@@ -114,11 +120,13 @@ class SharedMemory:
         rights: Rights | None = None,
         sign: Callable[[Message], Message] = unsigned,
         accept: Callable[[Message], bool] = accept_all,
+        redact: Callable[[Any, Place], Any] = keep,
     ) -> None:
         self._log = log
         self._rights = rights or Rights()
         self._sign = sign
         self._accept = accept
+        self._redact = redact
         self._lock = threading.RLock()
         self._begin_anew()
 
@@ -156,7 +164,8 @@ class SharedMemory:
         """Keep a value. False: this very fact was there already. Raises ScopeRefused, ContentTooLarge or ValueError."""
         _check_name(scope, key)
         try:
-            text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+            json.dumps(value, allow_nan=False)
+            text = json.dumps(self._redact(value, "message"), allow_nan=False, ensure_ascii=False)
             size = len(text.encode())
         except (TypeError, ValueError) as error:  # also half a character
             raise ValueError(f"the value for {scope}/{key} is no JSON: {error}") from error

@@ -23,7 +23,16 @@ ROOT = Path(__file__).resolve().parents[1]
 CLIENT = "tailrace-client"
 #: What the client consists of, and what it needs of what the whole project depends on.
 CLIENT_PACKAGES = ("bus", "schemas", "tailrace")
-CLIENT_NEEDS = ("pydantic", "structlog", "pyarrow", "deltalake", "cryptography", "inotify_simple", "stamina")
+CLIENT_NEEDS = (
+    "pydantic",
+    "structlog",
+    "pyarrow",
+    "deltalake",
+    "cryptography",
+    "google-re2",
+    "inotify_simple",
+    "stamina",
+)
 #: Extra of the client -> what it needs besides: tables in an object store.
 CLIENT_EXTRAS = {"objects": ("obstore",)}
 

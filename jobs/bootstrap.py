@@ -27,6 +27,7 @@ from bus.log.table import DeltaLog
 from bus.log.upkeep import Folding, Limits, Upkeep
 from bus.projections.projector import Projector
 from bus.projections.tables import projections
+from bus.redaction import Redactor
 from bus.shared import Rights, SharedMemory
 from bus.tail import TailFeed
 from bus.trust import Trust
@@ -35,6 +36,7 @@ from config.roles import Roles as ConfiguredRoles
 from config.roles import UnknownUser as UnknownToConfig
 from config.settings import Settings
 from jobs.agents import UPKEEP, Agent
+from jobs.redaction import load_redactor
 from jobs.policies import load_policy
 from jobs.telemetry import Spans
 from schemas.envelope import Message
@@ -105,11 +107,16 @@ class System:
         chain = AuditChain(f"{agents[0].host}-{uuid.uuid4().hex[:8]}")
         return LogBus(
             table,
-            seal=SigningSeal(signer, chain),
+            seal=SigningSeal(signer, chain, self.redactor),
             snapshots=self.snapshots(table, table_id),
             linger_ms=self.settings.linger_ms,
             accept=self.accept(table_id),
         )
+
+    @cached_property
+    def redactor(self) -> Redactor:
+        """Raises ConfigError."""
+        return load_redactor()
 
     def snapshots(self, table: DeltaLog, table_id: str, *, writes: bool = False) -> Snapshots:
         """Written states of this log, vouched for by upkeep's key. `writes`: with that key at hand."""
@@ -125,6 +132,7 @@ class System:
             environment=settings.env,
             tables=settings.tables,
             durability=settings.durability,
+            redactor=self.redactor,
         )
 
     def accept(self, table_id: str) -> Callable[[Message], bool]:
@@ -163,7 +171,7 @@ class System:
             return self.unity_host(agents, workers, engine)
         bus = self.bus(agents)
         feed = self.feed(bus, engine)
-        spans = Spans(self.settings, agents[0].host)
+        spans = Spans(self.settings, agents[0].host, self.redactor)
         position = Registered(
             self.consumers(bus.table),
             f"{agents[0].host}-{uuid.uuid4().hex[:8]}",
@@ -200,10 +208,13 @@ class System:
         signer = Signer.load(self.home.keys, [agent.name for agent in agents], table_id, self.settings.env)
         chain = AuditChain(f"{agents[0].host}-{uuid.uuid4().hex[:8]}")
         bus = SparkBus(
-            table, seal=SigningSeal(signer, chain), linger_ms=self.settings.linger_ms, accept=self.accept(table_id)
+            table,
+            seal=SigningSeal(signer, chain, self.redactor),
+            linger_ms=self.settings.linger_ms,
+            accept=self.accept(table_id),
         )
         checkpoints = self.home.checkpoints / f"host-{os.getpid()}"
-        spans = Spans(self.settings, agents[0].host)
+        spans = Spans(self.settings, agents[0].host, self.redactor)
         return Host(
             workers,
             bus,
@@ -230,7 +241,7 @@ class System:
         except LogMissing:
             return SharedMemory(log)
         signer = Signer.load(self.home.keys, writers, table_id, self.settings.env)
-        return SharedMemory(log, RoleRights(self.roles), signer.sign, self.accept(table_id))
+        return SharedMemory(log, RoleRights(self.roles), signer.sign, self.accept(table_id), self.redactor.value)
 
     def projector(self, bus: LogBus) -> Projector:
         accept = self.accept(bus.table_id)
@@ -336,6 +347,9 @@ class RoleBook:
 
     def allows(self, user_or_role: str, permission: str) -> bool:
         return self._roles.allows(user_or_role, permission)
+
+    def is_bot(self, user: str) -> bool:
+        return self._roles.is_bot(user)
 
 
 class RoleRights(Rights):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from config.files import ConfigError
 
 if TYPE_CHECKING:
+    from bus.redaction import Redactor
     from config.settings import Settings
     from workers.runtime.middleware import Middleware
 
@@ -18,7 +20,7 @@ class Spans:
     Without a collector in the settings it is empty.
     """
 
-    def __init__(self, settings: Settings, host: str) -> None:
+    def __init__(self, settings: Settings, host: str, redactor: Redactor) -> None:
         self.middlewares: list[Middleware] = []
         self._shut: Callable[[], None] = lambda: None
         if settings.otlp_endpoint is None:
@@ -41,7 +43,7 @@ class Spans:
         exporter = OTLPSpanExporter(endpoint=f"{settings.otlp_endpoint.rstrip('/')}/v1/traces", timeout=5)
         # A collector that is away costs spans, never messages: they wait beside the loop, and are dropped when too many do.
         provider.add_span_processor(BatchSpanProcessor(exporter))
-        self.middlewares = [Tracing(provider.get_tracer("tailrace"))]
+        self.middlewares = [Tracing(provider.get_tracer("tailrace"), partial(redactor.text, place="log"))]
         self._shut = provider.shutdown
 
     def start(self) -> None:

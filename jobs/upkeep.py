@@ -27,6 +27,7 @@ from bus.projections.tables import PROJECTIONS
 from config.settings import Settings
 from jobs import logging
 from jobs.bootstrap import System
+from jobs.redaction import load_redactor
 from schemas.tables import AGENT_EVENTS, AGENT_MESSAGES, AUDIT_LOG, TABLES
 
 if TYPE_CHECKING:
@@ -239,7 +240,7 @@ def alone(home: Home) -> Iterator[None]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     settings = Settings.load()
-    logging.configure(settings.log_level, json_lines=True)
+    logging.configure(settings.log_level, json_lines=True, redactor=load_redactor())
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -30,6 +30,7 @@ COMMANDS = (
     "dead",
     "memory",
     "replay",
+    "redact",
     "audit",
     "upkeep",
     "doctor",

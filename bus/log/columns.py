@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +60,18 @@ class Columns:
     @property
     def sender(self) -> str:
         return str(self._common["from_agent"])
+
+    def contents(self) -> Iterator[str]:
+        found = self._columns.get("content")
+        return iter([str(self._common["content"])] if found is None else found.to_pylist())
+
+    def change_contents(self, change: Callable[[str], str]) -> None:
+        """Before they are signed."""
+        if "content" in self._columns:
+            changed = [change(text) for text in self._columns["content"].to_pylist()]
+            self._columns["content"] = pa.array(changed, type=_SCHEMA.field("content").type)
+        else:
+            self._common["content"] = change(str(self._common["content"]))
 
     def _column(self, name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Array:
         try:

@@ -1,4 +1,5 @@
-"""Sealing: the last thing done to a row before it is committed. Audit facts get their place in the chain; all get signed."""
+"""Sealing: the last thing done to a row before it is committed. What must not be in a log is masked, audit facts get their
+place in the chain, all get signed."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import Protocol
 from bus.audit import AuditChain, fact_hash, is_audit
 from bus.keys import Signer
 from bus.log.columns import Columns, Signatures
+from bus.redaction import Redactor
 from schemas.envelope import Message
 
 
@@ -47,12 +49,14 @@ class SigningSeal:
     A row that came signed (a person's decision, relayed) is left as it is.
     """
 
-    def __init__(self, signer: Signer, chain: AuditChain) -> None:
+    def __init__(self, signer: Signer, chain: AuditChain, redactor: Redactor | None = None) -> None:
         self._signer = signer
         self._chain = chain
+        self._redactor = redactor
         self._tip = (chain.sequence, chain.previous)
 
     def apply(self, messages: Sequence[Message], version: int = -1) -> list[Message]:
+        messages = self._redacted(messages)
         sequence, previous = self._chain.sequence, self._chain.previous
         sealed: list[Message] = []
         unsigned: list[int] = []
@@ -77,10 +81,24 @@ class SigningSeal:
                 sealed[place] = row.with_fields(key_id=key_id, signature=text, log_version=version, seq=place)
         return sealed
 
+    def _redacted(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """Nothing is signed that was not looked at. What came signed stays as it was signed."""
+        redactor = self._redactor
+        if redactor is None or not redactor.suspicious((one.content for one in messages), "message"):
+            return messages
+        return [
+            message
+            if message.signature is not None or (content := redactor.content(message.content)) == message.content
+            else message.with_fields(content=content)
+            for message in messages
+        ]
+
     def commit(self) -> None:
         self._chain.advance(*self._tip)
 
     def columns(self, rows: Columns) -> Signatures | None:
         key_id = self._signer.key_id(rows.sender)
+        if self._redactor is not None and self._redactor.suspicious(rows.contents(), "message"):
+            rows.change_contents(self._redactor.content)
         data = rows.signed_bytes(self._signer.table_id, self._signer.environment, key_id)
         return Signatures(key_id, *self._signer.group_signatures(rows.sender, data))

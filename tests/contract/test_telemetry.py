@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from bus.redaction import Redactor
 from config.settings import Settings
 from jobs.telemetry import Spans
 from schemas.trace import new_traceparent, parse_traceparent
@@ -71,7 +72,10 @@ async def world() -> Any:
 async def test_a_conversation_is_one_trace_whoever_handles_it(world: MemoryWorld) -> None:
     collector = Collector()
     with listening(collector) as address:
-        spans = [Spans(Settings.load(otlp_endpoint=address + "/"), host) for host in ("first", "second")]
+        spans = [
+            Spans(Settings.load(otlp_endpoint=address + "/"), host, Redactor.of_secrets())
+            for host in ("first", "second")
+        ]
         await world.host(Pinger(rings=True), middlewares=spans[0].middlewares)
         await world.host(Listener(), middlewares=spans[1].middlewares)
         root = new_traceparent()
@@ -93,7 +97,7 @@ async def test_a_collector_that_says_no_costs_spans_and_no_messages(world: Memor
     collector = Collector()
     collector.answer = 400
     with listening(collector) as address:
-        spans = Spans(Settings.load(otlp_endpoint=address), "first")
+        spans = Spans(Settings.load(otlp_endpoint=address), "first", Redactor.of_secrets())
         await world.host(Pinger(), middlewares=spans.middlewares)
         result(world.bus().submit([message(Ping(n=n)) for n in range(10)]))
         await eventually(lambda: len(world.receipts("Pinger")) == 10)

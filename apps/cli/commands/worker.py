@@ -42,6 +42,6 @@ def worker(
             MISUSE,
         )
     system = open_system(engine=engine)
-    logging.configure(system.settings.log_level, json_lines=not terminal.err.is_terminal)
+    logging.configure(system.settings.log_level, json_lines=not terminal.err.is_terminal, redactor=system.redactor)
     asyncio.run(serve(system, agents, system.settings.engine))
     terminal.emit({"stopped": [agent.name for agent in agents]})

@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode
 
 from bus.memory import MemoryBus
+from bus.redaction import Redactor
 from bus.trust import TrustEverybody
 from config.settings import Settings
 from jobs.telemetry import Spans
@@ -93,7 +94,7 @@ async def test_without_a_trace_the_conversation_is_one(traceparent: str | None) 
 
 
 def test_without_a_collector_there_are_no_spans() -> None:
-    spans = Spans(Settings.load(), "main")
+    spans = Spans(Settings.load(), "main", Redactor.of_secrets())
     assert spans.middlewares == []
     spans.start()
     spans.stop()
@@ -110,4 +111,4 @@ def test_a_collector_without_the_extra_is_a_clear_error(monkeypatch: pytest.Monk
 
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     with pytest.raises(ConfigError, match=r"tailrace\[otel\]"):
-        Spans(Settings.load(otlp_endpoint="http://127.0.0.1:4318"), "main")
+        Spans(Settings.load(otlp_endpoint="http://127.0.0.1:4318"), "main", Redactor.of_secrets())

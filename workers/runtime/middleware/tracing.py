@@ -5,6 +5,9 @@ Only `jobs.telemetry` imports this module, and only when spans are wanted: OpenT
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Callable
+
 from opentelemetry import trace
 from opentelemetry.context import Context as OtelContext
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags, Tracer
@@ -17,8 +20,10 @@ from workers.runtime.middleware import Handler
 class Tracing:
     """First in the list, so that its span covers every attempt."""
 
-    def __init__(self, tracer: Tracer) -> None:
+    def __init__(self, tracer: Tracer, redact: Callable[[str], str] = str) -> None:
+        """`redact`: masks what must not leave in the words of an error."""
         self._tracer = tracer
+        self._redact = redact
 
     async def __call__(self, call_next: Handler, message: Received, context: Context, worker: Worker) -> list[Outgoing]:
         row = message.message
@@ -53,8 +58,10 @@ class Tracing:
             try:
                 outputs = await call_next(message, context)
             except Exception as error:
-                span.record_exception(error)
-                span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
+                said = "".join(traceback.format_exception(error))
+                masked = {"exception.message": self._redact(str(error)), "exception.stacktrace": self._redact(said)}
+                span.record_exception(error, attributes=masked)
+                span.set_status(Status(StatusCode.ERROR, self._redact(f"{type(error).__name__}: {error}")))
                 raise
             finally:
                 span.set_attribute("tailrace.attempts", context.handling.attempts)
