@@ -55,6 +55,14 @@ class Settings(BaseSettings):
     approval_ttl_s: float = Field(default=3600.0, gt=0)
     grant_ttl_s: float = Field(default=900.0, gt=0)
 
+    #: Seconds one statement may take in its engine; runs under way at once in the execution process, and of one person.
+    run_timeout_s: float = Field(default=300.0, gt=0, le=36_000)
+    runs_at_once: int = Field(default=4, ge=1, le=16)
+    runs_per_principal: int = Field(default=2, ge=1, le=16)
+    #: Rows and bytes of a result that are sent; of a larger one the rest is kept in a file of the lakehouse.
+    result_rows: int = Field(default=1000, ge=0, le=100_000)
+    result_bytes: int = Field(default=256 * 1024, ge=1024, le=512 * 1024)
+
     #: Seconds between two passes of upkeep when little happens; when much happens it does not wait.
     upkeep_interval_s: float = Field(default=30.0, gt=0)
     #: Seconds a data file stays after it left a table, for readers that opened the table before.

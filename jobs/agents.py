@@ -56,9 +56,22 @@ def _governance(system: System) -> Worker:
 
 
 def _execution(system: System) -> Worker:
+    from workers.adapters.remains import Remains
     from workers.execution.agent import ExecutionAgent
+    from workers.execution.limits import Limits
+    from workers.runtime.whereabouts import whereabouts
 
-    return ExecutionAgent(system.execution_engine())
+    settings = system.settings
+    limits = Limits(
+        # A run may wait for others in its engine, and waits no longer than those may take.
+        run_s=settings.run_timeout_s * (settings.runs_at_once + 1),
+        at_once=settings.runs_at_once,
+        per_principal=settings.runs_per_principal,
+        rows=settings.result_rows,
+        bytes=settings.result_bytes,
+    )
+    gone = Remains(system.home.root).gone
+    return ExecutionAgent(system.execution_engine(), system.roles, settings.env, limits, whereabouts(), gone)
 
 
 AGENTS: tuple[Agent, ...] = (

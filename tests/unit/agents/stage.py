@@ -62,7 +62,7 @@ class Stage:
             OrchestratorAgent(plans, RuleIntents(lambda _: True), self.roles),
             CodeAgent(FakeSqlWriter(), {"tpch.customer": ["c_name"]}),
             GovernanceAgent(self.roles),
-            ExecutionAgent(self.engine),
+            ExecutionAgent(self.engine, self.roles, ENVIRONMENT),
         ]
 
     def bus(self, *speakers: str, state: State | None = None) -> MemoryBus:
