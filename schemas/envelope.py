@@ -29,6 +29,7 @@ _NULL = _length(-1)
 _SHORT = 512
 _LENGTHS = [_length(length) for length in range(_SHORT)]
 _signed_fields = itemgetter(*SIGNED_COLUMNS)
+_set = object.__setattr__
 
 
 class Message(BaseModel):
@@ -60,12 +61,17 @@ class Message(BaseModel):
 
     def with_fields(self, **fields: Any) -> Message:
         """A copy with other values, which are not validated: `model_copy` at a tenth of its price, for hot paths."""
-        copy = object.__new__(Message)
-        object.__setattr__(copy, "__dict__", self.__dict__ | fields)
-        object.__setattr__(copy, "__pydantic_fields_set__", self.__pydantic_fields_set__)
-        object.__setattr__(copy, "__pydantic_extra__", None)
-        object.__setattr__(copy, "__pydantic_private__", None)
-        return copy
+        return Message.of_sound(self.__dict__ | fields)
+
+    @staticmethod
+    def of_sound(fields: dict[str, Any]) -> Message:
+        """All fields, known to be what a message asks for: nothing is validated, and the dictionary becomes the message."""
+        made = object.__new__(Message)
+        _set(made, "__dict__", fields)
+        _set(made, "__pydantic_fields_set__", _ALL_FIELDS)
+        _set(made, "__pydantic_extra__", None)
+        _set(made, "__pydantic_private__", None)
+        return made
 
     @property
     def position(self) -> tuple[int, int]:
@@ -100,6 +106,9 @@ class Message(BaseModel):
                 _NULL if traceparent is None else _text(traceparent),
             )
         )
+
+
+_ALL_FIELDS = set(Message.model_fields)
 
 
 def _text(value: str) -> bytes:
