@@ -31,8 +31,8 @@ log = structlog.get_logger(__name__)
 #: Messages one commit carries at most.
 COMMIT_LIMIT = 5_000
 #: Seconds a commit waits for each submission that shared the last one, and at most.
-LINGER_EACH = 0.0001
-LONGEST_LINGER = 0.01
+LINGER_EACH = 0.0002
+LONGEST_LINGER = 0.02
 #: Seconds since another committed within which a writer is not alone, and how long it then steps back before its turn.
 RIVALRY = 0.05
 COURTESY = 0.001
