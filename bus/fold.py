@@ -221,12 +221,11 @@ class State:
 
     def addressees(self, row: Message) -> list[str]:
         """The agents that owe a receipt for this row. People owe none."""
-        if row.to_agent != EVERYONE:
-            if row.message_type == "receipt" or not row.to_agent or is_user(row.to_agent):
-                return []
-            return [row.to_agent]
-        if row.message_type == "receipt":
+        to = row.to_agent
+        if row.message_type == "receipt" or not to or is_user(to):
             return []
+        if to != EVERYONE:
+            return [to]
         return [agent for agent, kinds in self.subscriptions.items() if row.kind in kinds]
 
     def load(self, rows: Iterable[Message]) -> None:

@@ -81,15 +81,13 @@ class IdSet:
     def add(self, text: str) -> bool:
         """False: it was there."""
         key = digest(text)
-        if self._new.holds(key) or (self._old.size > 0 and self._old.holds(key)):
+        new = self._new
+        if new.holds(key) or (self._old.size > 0 and self._old.holds(key)):
             return False
-        self._add(key)
-        return True
-
-    def _add(self, key: bytes) -> None:
-        if self._new.size >= self._limit:
-            self._old, self._new = self._new, _Generation()
+        if new.size >= self._limit:
+            self._old, self._new = new, _Generation()
         self._new.add(key)
+        return True
 
     def dump(self) -> list[bytes]:
         """One block a generation, the older first."""

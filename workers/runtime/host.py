@@ -208,7 +208,9 @@ class Host:
     async def _work(self, instance: Instance) -> None:
         while True:
             message = await instance.inbox.get()
-            if not await self._may_take(instance, message):
+            if self._leases.is_stale:
+                await self._look(message)
+            if not self._may_take(instance, message):
                 instance.inbox.done(message)
                 continue
             instance.lease.under_way[message.message_id] = message.correlation_id
@@ -216,8 +218,8 @@ class Host:
             await self._uncommitted.acquire()
             self._commits.submit(rows, partial(self._committed, instance, message, rows))
 
-    async def _may_take(self, instance: Instance, message: Message) -> bool:
-        """Whether it still waits, and still for us: after a pause, others may have ended our lease and gone on."""
+    async def _look(self, message: Message) -> None:
+        """After a pause, others may have ended our lease and gone on."""
         while self._leases.is_stale:
             try:
                 await self._leases.look()
@@ -225,6 +227,9 @@ class Host:
                 log.exception("host.cannot_look", message=message.message_id)
                 self.failed.set()
                 await self._clock.sleep(1.0)
+
+    def _may_take(self, instance: Instance, message: Message) -> bool:
+        """Whether it still waits, and still for us."""
         is_open = (message.message_id, instance.worker.name) in self._bus.state.open
         return is_open and instance.lease.membership.owns(message.correlation_id)
 

@@ -33,6 +33,9 @@ log = structlog.get_logger(__name__)
 #: Characters of a reason: whatever an exception says, its receipt must fit into the log.
 REASON = 4_000
 
+#: Rows that others are made alike to, at most.
+ALIKE_KEPT = 1_000
+
 #: Seconds until a conversation that could not be read is asked for again.
 READ_AGAIN_S = 1.0
 
@@ -106,6 +109,8 @@ class Runner:
             timestamp=0,
         )
         self._handlings = itertools.count()
+        #: Rows by what the worker decides of them: to whom, of what type and kind, how urgent. A copy needs no validation.
+        self._alike: dict[tuple[str, str, str, int], Message] = {}
 
     async def run(self, message: Message) -> None:
         """Handle one message to its receipt. Raises only what the bus raises."""
@@ -169,7 +174,9 @@ class Runner:
         # What came before, and what we have said ourselves since: of two decisions that waited, the second must see what
         # became of the first, and a timer what happened before it rang.
         position, name = message.position, self.worker.name
-        conversation = [m for m in known if m.position <= position or m.from_agent == name]
+        conversation = known
+        if len(known) != 1 or known[0] is not message:
+            conversation = [m for m in known if m.position <= position or m.from_agent == name]
         try:
             trusted = self._trust.check(message, conversation)
         except Untrusted as error:
@@ -298,24 +305,37 @@ class Runner:
                 f"{out.payload.kind()} holds {len(content):,} characters, the limit is {MAX_CONTENT:,} bytes: "
                 "store it elsewhere and send a reference to it"
             )
-        return Message(
+        fields = {
             # Derived from its cause: a second handling here says the same thing under the same id.
-            message_id=self._id(f"{message.message_id}/{place}"),
-            correlation_id=message.correlation_id,
-            causation_id=out.causation_id or under_way.original.message_id,
+            "message_id": self._id(f"{message.message_id}/{place}"),
+            "correlation_id": message.correlation_id,
+            "causation_id": out.causation_id or under_way.original.message_id,
+            "content": content,
+            "timestamp": now,
+            "principal": under_way.conversation[0].principal,
+            "traceparent": under_way.noted.traceparent,
+            "handling_id": handling,
+        }
+        said = (out.to, out.message_type, out.payload.kind(), out.priority or message.priority)
+        usual = out.causation_id is None and out.not_before is None and out.expires_at is None
+        if usual and (alike := self._alike.get(said)) is not None:
+            return alike.with_fields(**fields)  # all that the worker decides was checked before
+        to, message_type, kind, priority = said
+        row = Message(
             from_agent=self.worker.name,
-            to_agent=out.to,
-            message_type=out.message_type,
-            kind=out.payload.kind(),
-            content=content,
-            priority=out.priority or message.priority,
-            timestamp=now,
+            to_agent=to,
+            message_type=message_type,
+            kind=kind,
+            priority=priority,
             not_before=out.not_before,
             expires_at=out.expires_at,
-            principal=under_way.conversation[0].principal,
-            traceparent=under_way.noted.traceparent,
-            handling_id=handling,
+            **fields,
         )
+        if usual:
+            if len(self._alike) >= ALIKE_KEPT:
+                self._alike.clear()
+            self._alike[said] = row
+        return row
 
 
 _RECEIPT = Receipt.kind()
