@@ -51,9 +51,9 @@ class Settings(BaseSettings):
     otlp_endpoint: str | None = Field(default=None, pattern=r"^https?://")
     #: Open messages of one agent from which on its producers are asked to slow down.
     flow_high: int = Field(default=5_000, ge=1)
-    #: Seconds a person has to decide, and a grant is good for.
-    approval_ttl_s: float = Field(default=3600.0, gt=0)
-    grant_ttl_s: float = Field(default=900.0, gt=0)
+    #: Seconds people have to decide, and a grant is good for, at most: the rules of the policy say how long, up to these.
+    approval_ttl_s: float = Field(default=604_800.0, gt=0)
+    grant_ttl_s: float = Field(default=3600.0, gt=0)
 
     #: Seconds one statement may take in its engine; runs under way at once in the execution process, and of one person.
     run_timeout_s: float = Field(default=300.0, gt=0, le=36_000)
@@ -70,6 +70,8 @@ class Settings(BaseSettings):
     #: Days after which messages, events and audit facts leave their tables, for the archive. Both are needed, or all stays.
     retain_days: int | None = Field(default=None, ge=1)
     archive: str | None = None
+    #: Where anchors of the log are kept elsewhere, comma-separated: files, http(s):// or s3:// and az:// URLs.
+    anchor_to: str | None = None
     #: Seconds of silence after which upkeep does not wait for a consumer of the log any more.
     consumer_lost_after_s: float = Field(default=600.0, gt=0)
 
@@ -83,6 +85,10 @@ class Settings(BaseSettings):
     schema_name: str | None = Field(default=None, validation_alias=_env("SCHEMA_NAME"))
     vector_endpoint: str | None = Field(default=None, validation_alias=_env("VECTOR_ENDPOINT"))
     llm_endpoint: str | None = Field(default=None, validation_alias=_env("LLM_ENDPOINT"))
+
+    @property
+    def anchor_places(self) -> list[str]:
+        return [place.strip() for place in (self.anchor_to or "").split(",") if place.strip()]
 
     @field_validator("tables")
     @classmethod

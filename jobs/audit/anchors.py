@@ -1,11 +1,13 @@
 """Anchors: signed statements of what the log was at a version. The log is held against those in it, and those kept elsewhere.
 
-An anchor says how many rows there were, their Merkle root, and every writer's last fact. Its blocks, the rows since the
-anchor before in at most BLOCKS pieces, say where a difference begins. Each names the digest of the anchor before it.
+An anchor says how many rows there were, their Merkle root, and the last fact of every writer that wrote since the anchor
+before. Its blocks, the rows since then in at most BLOCKS pieces, say where a difference begins. Each names the digest of
+the anchor before it.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from bisect import bisect_right
@@ -36,8 +38,9 @@ _HEX = r"^[0-9a-f]{64}$"
 class Anchor(BaseModel):
     """One anchor. Hashes are in hexadecimal, `time` is UTC microseconds.
 
-    `writers`: the number and hash of each writer's last fact. `blocks`: last version, rows up to it, and the Merkle root
-    of the rows since the block before. `peaks`: from them the root follows, and the next anchor goes on.
+    `writers`: the number and hash of the last fact of each writer that wrote since the anchor before. `blocks`: last
+    version, rows up to it, and the Merkle root of the rows since the block before. `peaks`: from them the root follows,
+    and the next anchor goes on.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -65,6 +68,14 @@ class Anchor(BaseModel):
     @property
     def digest(self) -> str:
         return hashlib.sha256(self.signed_bytes).hexdigest()
+
+    def holds(self, witness: KeyWitness) -> bool:
+        """Whether its key signed it, for this table and environment. The signature is hexadecimal."""
+        try:
+            signature = base64.b64encode(bytes.fromhex(self.signature)).decode()
+        except ValueError:
+            return False
+        return witness.holds(self.signed_bytes, f"{self.key_id}:{signature}")
 
     @property
     def line(self) -> str:
@@ -107,11 +118,6 @@ def recorded(rows: pa.Table) -> Iterator[tuple[int, Any]]:
             yield row["log_version"], fact["details"].get("anchor")
 
 
-def witness(keyring: Keyring, place: tuple[str, str]) -> KeyWitness:
-    """Upkeep's key vouches for anchors, as it does for written states."""
-    return KeyWitness(keyring, UPKEEP, place)
-
-
 class Anchors:
     """What anchors say, held against the walk over the log. `place`: table id and environment."""
 
@@ -119,7 +125,7 @@ class Anchors:
         self, sources: Sequence[Source], keyring: Keyring, place: tuple[str, str], report: AuditReport
     ) -> None:
         self._report = report
-        self._witness = witness(keyring, place)
+        self._witness = KeyWitness(keyring, UPKEEP, place)
         self._place = place
         self._anchors: list[tuple[str, Anchor]] = []
         known: dict[str, str] = {}
@@ -148,7 +154,7 @@ class Anchors:
                 what = f"it is of table {anchor.table_id} in {anchor.environment}, not of this one"
                 self._report.add("anchor.table", where, what)
                 continue
-            if not self._witness.holds(anchor.signed_bytes, f"{anchor.key_id}:{anchor.signature}"):
+            if not anchor.holds(self._witness):
                 self._report.add("anchor.signature", where, f"{UPKEEP}'s key did not sign it: it was forged or altered")
                 continue
             if peaks.root.hex() != anchor.root:
@@ -282,7 +288,7 @@ def extended(
         rows=peaks.size,
         root=peaks.root.hex(),
         peaks=[peak.hex() for peak in peaks.peaks],
-        writers={**(before.writers if before else {}), **facts},
+        writers=dict(facts),
         blocks=blocks,
         key_id=key_id,
     )

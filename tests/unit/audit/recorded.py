@@ -11,7 +11,7 @@ from jobs.agents import AGENTS, UPKEEP, Agent
 from jobs.bootstrap import System
 from schemas.payloads import Ask, Decide
 from schemas.tables import TABLES
-from tests.fakes import FakeCatalog, FakeEngine, FakeIndex, FakeSqlWriter, FixedRoles, eventually
+from tests.fakes import FakeCatalog, FakeEngine, FakeIndex, FakeSqlWriter, FixedRoles, eventually, sample_policy
 from workers.adapters.rules.intents import RuleIntents
 from workers.code.agent import CodeAgent
 from workers.execution.agent import ExecutionAgent
@@ -54,7 +54,7 @@ def workers(system: System) -> list[Worker]:
         ),
         RAGAgent(FakeIndex([passage]), FakeCatalog()),
         CodeAgent(FakeSqlWriter(), {"tpch.customer": ["c_name"]}),
-        GovernanceAgent(roles),
+        GovernanceAgent(roles, sample_policy(), system.settings.env),
         ExecutionAgent(FakeEngine()),
     ]
 
