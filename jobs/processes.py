@@ -123,14 +123,14 @@ class Processes:
             for child in self.children:
                 if child.process.poll() is not None:
                     raise HostFailed(
-                        f"host {child.host} ended with code {child.process.returncode}:\n{_last_lines(child.log)}"
+                        f"host {child.host} ended with code {child.process.returncode}:\n{last_lines(child.log)}"
                     )
             ready = waiting & {(one.pid, one.agent) for one in self.everyone() if one.ready}
             for _, name in sorted(ready):
                 say(name)
             waiting -= ready
             if waiting and time.monotonic() > deadline:
-                logs = "\n".join(_last_lines(child.log) for child in self.children)
+                logs = "\n".join(last_lines(child.log) for child in self.children)
                 raise HostFailed(f"not ready after {timeout:g} s: {', '.join(sorted(n for _, n in waiting))}\n{logs}")
             time.sleep(0.05)
 
@@ -149,5 +149,6 @@ class Processes:
         self.children.clear()
 
 
-def _last_lines(log: Path, count: int = 15) -> str:
+def last_lines(log: Path, count: int = 15) -> str:
+    """How a log ends."""
     return "\n".join(log.read_text(errors="replace").splitlines()[-count:]) if log.exists() else "(no log)"

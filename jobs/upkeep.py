@@ -28,6 +28,7 @@ from config.settings import Settings
 from jobs import logging
 from jobs.bootstrap import System
 from jobs.redaction import load_redactor
+from jobs.scheduler import JobScheduler
 from schemas.tables import AGENT_EVENTS, AGENT_MESSAGES, AUDIT_LOG, TABLES
 
 if TYPE_CHECKING:
@@ -239,6 +240,11 @@ def alone(home: Home) -> Iterator[None]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """Upkeep at its own pace, and the jobs of this home by the clock, until SIGTERM.
+
+    The upkeep is no job of the scheduler here: hosts append hundreds of entries a second, and what keeps the log short has to
+    look at the log, not at the time. As a Databricks job it has a schedule, because nothing runs there in between.
+    """
     settings = Settings.load()
     logging.configure(settings.log_level, json_lines=True, redactor=load_redactor())
     stop = threading.Event()
@@ -247,7 +253,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     system = System(settings)
     while not stop.is_set():
         with suppress(UpkeepRunning), alone(system.home), _metrics_if_possible(system) as metrics:
-            watch(system, stop, _log, retention(settings), metrics)
+            scheduler = JobScheduler(system.home)
+            scheduler.start()
+            try:
+                watch(system, stop, _log, retention(settings), metrics)
+            finally:
+                scheduler.stop()
         stop.wait(TURN_S)
 
 

@@ -33,6 +33,7 @@ COMMANDS = (
     "redact",
     "audit",
     "upkeep",
+    "jobs",
     "doctor",
     "demo",
     "bench",
