@@ -6,9 +6,11 @@ process slept, is run once; so is one that was missed while nothing ran here.
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime, timedelta
 
 import structlog
+from apscheduler.events import EVENT_JOB_MAX_INSTANCES, JobSubmissionEvent
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from bus.home import Home
@@ -27,6 +29,9 @@ class JobScheduler:
         self._scheduler = BackgroundScheduler(
             timezone=UTC, job_defaults={"max_instances": 1, "coalesce": True, "misfire_grace_time": None}
         )
+        # It says the same in words of its own.
+        logging.getLogger("apscheduler").setLevel(logging.ERROR)
+        self._scheduler.add_listener(_still_runs, EVENT_JOB_MAX_INSTANCES)
 
     def start(self) -> None:
         found = jobs(self._home)
@@ -64,3 +69,7 @@ class JobScheduler:
             return
         say = log.info if done.ok else log.error
         say("job.done", job=job.key, ok=done.ok, codes={one.task: one.code for one in done.tasks}, log=done.log)
+
+
+def _still_runs(event: JobSubmissionEvent) -> None:
+    log.info("job.still_runs", job=event.job_id, skipped=[str(one) for one in event.scheduled_run_times])
