@@ -15,6 +15,7 @@ from workers.ports import (
     Executed,
     GeneratedSql,
     Outcome,
+    OutcomeUnknown,
     Passage,
     PublishedResult,
     Rows,
@@ -80,11 +81,14 @@ class FakeSqlWriter:
 
 
 class FakeEngine:
-    """Runs nothing; remembers what it was asked to run. `fails` is raised by `run`; `moved` changes the next digest."""
+    """Runs nothing; remembers what it was asked to run. `fails` is raised by `run`; `moved` changes the next digest.
+
+    `silent`: targets do not tell what was written.
+    """
 
     def __init__(self, fails: Exception | None = None) -> None:
         self.fails = fails
-        self.moved = False
+        self.moved = self.silent = False
         self.ran: list[tuple[str, str | None, str]] = []
         #: What each grant left in its target, as the target itself would say.
         self.wrote: dict[str, Outcome] = {}
@@ -110,6 +114,8 @@ class FakeEngine:
         return Executed(Rows(("c_name",), (("Customer#1",),), False), 1, target, 0 if target else None, 1.0)
 
     async def outcome_of(self, grant_id: str, target: str) -> Outcome | None:
+        if self.silent:
+            raise OutcomeUnknown(f"{target} does not tell")
         return self.wrote.get(grant_id)
 
     async def cancel(self, grant_id: str) -> bool:

@@ -12,6 +12,7 @@ from schemas.envelope import Message
 from schemas.payloads import (
     ApprovalRequested,
     Code,
+    CodeDryRun,
     CodeRun,
     Decide,
     DryRunCode,
@@ -31,21 +32,34 @@ SQL = "SELECT c_name FROM tpch.customer"
 GOVERNANCE, EXECUTION = "GovernanceAgent", "ExecutionAgent"
 
 
-async def granted(stage: Stage, approver: str = "ada", **changed: Any) -> tuple[Message, Message, RunCode]:
+async def granted(
+    stage: Stage, approver: str = "ada", saved_to: str | None = "results.x", **changed: Any
+) -> tuple[Message, Message, RunCode]:
     """A conversation up to the grant, said by hand with the right keys: root, approval's message, and what is to run."""
     root = stage.client("eli").send("OrchestratorAgent", Code_ask())
-    dry: DryRun = await FakeEngine().dry_run(Statement("sql", SQL, "results.x"))
+    dry: DryRun = await FakeEngine().dry_run(Statement("sql", SQL, saved_to))
     code = Code(language="sql", text=SQL)
+    seen = CodeDryRun(
+        code_sha256=code_sha256(SQL),
+        statement_class=dry.statement_class,
+        columns=list(dry.columns),
+        table_versions=dict(dry.table_versions),
+        plan=dry.plan,
+        digest=dry.digest,
+        writes=dry.writes,
+    )
+    stage.say(EXECUTION, GOVERNANCE, seen, root)
     asked = ApprovalRequested(
         approval_id="apr-1",
         requester="eli",
         question="q",
         code=code,
-        target="results.x",
+        target=saved_to,
         digest=dry.digest,
         plan="p",
         rule="r",
         expires_at=stage.now + 10**9,
+        table_drift=changed.get("table_drift", 0),
     )
     approval = stage.say(GOVERNANCE, "*", asked, root)
     if approver:
@@ -56,7 +70,7 @@ async def granted(stage: Stage, approver: str = "ada", **changed: Any) -> tuple[
         "approval_id": "apr-1",
         "code_sha256": code_sha256(SQL),
         "dialect": "sql",
-        "target": "results.x",
+        "target": saved_to,
         "dry_run_digest": dry.digest,
         "table_versions": {"tpch.customer": 0},
         "requester": "eli",
@@ -244,7 +258,7 @@ async def test_an_engine_that_fails_is_told_and_the_grant_is_spent(stage: Stage,
 
 @pytest.mark.parametrize("error", [OutcomeUnknown("the connection broke"), RuntimeError("nobody expected this")])
 async def test_an_outcome_that_nobody_knows_is_in_doubt_and_never_tried_again(stage: Stage, error: Exception) -> None:
-    stage.engine.fails = error
+    stage.engine.fails, stage.engine.silent = error, True
     await stage.host(ExecutionAgent(stage.engine))
     root, approval, said = await granted(stage)
     ran = run(stage, said, approval)

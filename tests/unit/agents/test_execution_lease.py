@@ -14,7 +14,7 @@ from workers.ports import DryRun, Statement
 
 
 class Pausing(FakeEngine):
-    """While it compares the dry runs, another instance ends this one's lease: as happens to a process that is not run."""
+    """While it looks at how far tables moved, another instance ends this one's lease: as happens to a process that sleeps."""
 
     def __init__(self, stage: Stage) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ async def test_no_effect_is_started_under_a_lease_that_others_ended(tmp_path: Pa
     engine = Pausing(stage)
     host = await stage.host(ExecutionAgent(engine))
     before = host.instances[EXECUTION].name
-    root, _, run = await granted(stage)
+    root, _, run = await granted(stage, table_drift=1)
     asked = stage.say(GOVERNANCE, EXECUTION, run, root, message_type="request")
     await stage.settled(asked)
     (claim,) = stage.payloads(root, ExecutionClaimed.kind())
