@@ -122,18 +122,19 @@ class Columns:
     def signed_bytes(self, table_id: str, environment: str, key_id: str) -> list[bytes]:
         """For each row what `Message.signed_bytes` gives for the same row."""
         pieces: list[Any] = []
+        # What is the same in all rows is one piece, whatever number of fields it comes from.
         constant = place_bytes(table_id, environment, key_id)
         for name in SIGNED_COLUMNS:
             column = self._columns.get(name)
-            if column is None:
-                constant += _field(self._common.get(name))
+            if column is None or _is_one(column):
+                constant += _field(self._common.get(name) if column is None else _plain(column)[0].as_py())
                 continue
-            pieces.append(pa.scalar(constant, pa.binary()))
-            pieces += _numbers(column) if pa.types.is_integer(_plain(column).type) else _texts(column)
+            before, values = _numbers(column) if pa.types.is_integer(_plain(column).type) else _texts(column)
+            pieces += [pa.scalar(constant + before, pa.binary()), *values]
             constant = b""
-        pieces.append(pa.scalar(constant, pa.binary()))
-        if not self._columns:
+        if not pieces:
             return [constant] * self.size
+        pieces.append(pa.scalar(constant, pa.binary()))
         joined: list[bytes] = pc.binary_join_element_wise(*pieces, pa.scalar(b"", pa.binary())).to_pylist()
         return joined
 
@@ -188,22 +189,39 @@ def _field(value: str | int | None) -> bytes:
     return _big_endian([len(data)]) + data
 
 
-def _texts(column: pa.Array) -> list[Any]:
-    lengths = pc.fill_null(pc.binary_length(column), -1).to_pylist()
+def _is_one(column: pa.Array) -> bool:
+    """Whether all rows say the same."""
+    return len(column) > 0 and not column.null_count and pc.all(pc.equal(column, column[0])).as_py()
+
+
+#: What stands before a field in every row, and what makes up the rest of it, piece by piece.
+_Pieces = tuple[bytes, list[Any]]
+
+
+def _texts(column: pa.Array) -> _Pieces:
     data = column.cast(pa.binary())
-    return [_fixed(lengths), pc.fill_null(data, b"") if column.null_count else data]
-
-
-def _numbers(column: pa.Array) -> list[Any]:
-    values = _plain(column).to_pylist()
+    lengths = pc.binary_length(data)
     if column.null_count:
-        return [pa.array([_field(value) for value in values], pa.binary())]
-    return [pa.scalar(_big_endian([8]), pa.binary()), _fixed(values)]
+        return b"", [_fixed(pc.fill_null(lengths, -1)), pc.fill_null(data, b"")]
+    if _is_one(lengths):
+        return _big_endian([lengths[0].as_py()]), [data]
+    return b"", [_fixed(lengths), data]
 
 
-def _fixed(values: Sequence[int]) -> pa.Array:
-    data = pa.py_buffer(_big_endian(values))
-    return pa.Array.from_buffers(pa.binary(8), len(values), [None, data]).cast(pa.binary())
+def _numbers(column: pa.Array) -> _Pieces:
+    values = _plain(column)
+    if column.null_count:
+        return b"", [pa.array([_field(value) for value in values.to_pylist()], pa.binary())]
+    return _big_endian([8]), [_fixed(values)]
+
+
+def _fixed(numbers: pa.Array) -> pa.Array:
+    """Each of these, none of them null, as eight bytes."""
+    found = numbers.cast(pa.int64())
+    values = array("q")
+    values.frombytes(memoryview(found.buffers()[1])[8 * found.offset : 8 * (found.offset + len(found))])
+    values.byteswap()
+    return pa.Array.from_buffers(pa.binary(8), len(numbers), [None, pa.py_buffer(values)]).cast(pa.binary())
 
 
 def _big_endian(values: Sequence[int]) -> bytes:

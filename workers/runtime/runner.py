@@ -96,7 +96,7 @@ class Runner:
         self._memory_of = memory_of
         # Ids are made with a secret of this runner: whoever can guess one can put a row with it into the log first, and
         # the id counts once. One random number a message would cost more than much of the rest.
-        self._secret = os.urandom(32)
+        self._keyed = hashlib.blake2b(digest_size=16, key=os.urandom(32)).copy
         #: What all receipts of this agent have in common.
         self._receipt = Message(
             message_id="-",
@@ -295,7 +295,9 @@ class Runner:
         return rows
 
     def _id(self, of: str) -> str:
-        return hashlib.blake2b(of.encode(), digest_size=16, key=self._secret).hexdigest()
+        hashed = self._keyed()
+        hashed.update(of.encode())
+        return hashed.hexdigest()
 
     def _row(self, under_way: _UnderWay, out: Outgoing, place: str, handling: str | None, now: int) -> Message:
         message = under_way.message

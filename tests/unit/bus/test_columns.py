@@ -41,7 +41,9 @@ def bulks(draw: st.DrawFn) -> list[dict[str, Any]]:
     there = draw(st.sets(st.sampled_from(sorted(optional))))
     columns = {"message_id": texts, "correlation_id": texts, "to_agent": texts, "kind": texts, "content": texts}
     columns |= {"timestamp": numbers} | {name: optional[name] for name in there}
-    return draw(st.lists(st.fixed_dictionaries(columns), min_size=1, max_size=8))
+    rows = draw(st.lists(st.fixed_dictionaries(columns), min_size=1, max_size=8))
+    alike = draw(st.sets(st.sampled_from(sorted(columns))))
+    return [row | {name: rows[0][name] for name in alike} for row in rows]
 
 
 @given(bulks())
