@@ -48,6 +48,7 @@ from schemas.tables import (
     KNOWLEDGE_DOCUMENTS,
     TABLES,
 )
+from workers.governance.lineage import Lineage
 from workers.governance.policy import PolicyEngine
 from workers.orchestrator.plans import Plans
 from workers.ports import CouldNotMap, Engine, KnowledgeIndex, ResultCatalog, SqlWriter, UnknownUser
@@ -282,6 +283,12 @@ class System:
     def policy(self) -> PolicyEngine:
         """Raises BadPolicy."""
         return PolicyEngine(load_policy(ConfiguredRoles.load(self.settings.env)).policy)
+
+    @cached_property
+    def lineage(self) -> Lineage:
+        from workers.adapters.lakehouse import LakehouseColumns
+
+        return Lineage(LakehouseColumns(self.home.warehouse))
 
     @cached_property
     def semantic(self) -> SqlWriter:

@@ -18,6 +18,9 @@ from schemas.policy import Approval, Policy, Rule, When
 
 FOLDER = "policies"
 
+#: The role of an agent that asks in a conversation of its own; nobody can be given it.
+AGENT_ROLE = "agent"
+
 
 class BadPolicy(ConfigError):
     """A policy cannot be used. `problems`: one line for each thing that is wrong, with file, rule, field and remedy."""
@@ -203,7 +206,7 @@ class _AgainstPeople:
                     yield f"{where}: {member} is no role and nobody's name{_guess(member, known)}; known are {there}"
         for rule in self._policy.rules:
             where = f"{self._file_of[rule.id]}: rule {rule.id}"
-            yield from self._unknown(where, "when.roles", rule.when.roles or (), self._roles.roles)
+            yield from self._unknown(where, "when.roles", rule.when.roles or (), [*self._roles.roles, AGENT_ROLE])
             yield from self._unknown(where, "when.principals", rule.when.principals or (), self._roles.users)
             if rule.approval is None:
                 continue
@@ -263,8 +266,13 @@ class _AgainstPeople:
         return by_role and (when.principals is None or user in when.principals)
 
     def members(self, group: str) -> set[str]:
+        """A program belongs to none: it may propose, and never approves."""
         named = {group, *self._policy.groups.get(group, ())}
-        return {user for user, role in self._roles.users.items() if user in named or role in named}
+        return {
+            user
+            for user, role in self._roles.users.items()
+            if (user in named or role in named) and not self._roles.is_bot(user)
+        }
 
 
 def _named(people: Iterable[str]) -> str:

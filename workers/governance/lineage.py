@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from itertools import pairwise
 
 import sqlglot
 from sqlglot import exp
@@ -31,6 +32,9 @@ _OPAQUE = (exp.Command, exp.Anonymous, exp.Pivot, exp.QueryTransform, exp.Parame
 
 #: What can be taken apart.
 _STATEMENTS = (exp.Query, exp.Insert, exp.Create, exp.Update, exp.Delete, exp.Merge)
+
+#: After these words TABLE only says what kind of thing is written.
+_BEFORE_TARGET = ("INTO", "OVERWRITE", "CREATE", "REPLACE")
 
 _LITERALS = (TokenType.STRING, TokenType.NATIONAL_STRING, TokenType.NUMBER)
 
@@ -143,9 +147,9 @@ class _Names:
         """Words of the text that are in no name of the tree: sqlglot took them for something else, and may be wrong."""
         named = Counter(node.name.lower() for node in statement.find_all(exp.Identifier))
         said = Counter(token.text.lower() for token in tokens if token.token_type not in _LITERALS)
-        tables = sum(token.token_type == TokenType.TABLE for token in tokens)
-        if tables > isinstance(statement, exp.Create | exp.Insert):
-            self.opaque = True  # TABLE x, which is SELECT * FROM x
+        for before, token in pairwise((None, *tokens)):
+            if token.token_type == TokenType.TABLE and (before is None or before.text.upper() not in _BEFORE_TARGET):
+                self.opaque = True  # TABLE x, which is SELECT * FROM x
         self._anywhere.update(word for word, times in said.items() if times > named[word])
 
     def _star(self, star: exp.Star) -> None:
