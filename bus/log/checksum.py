@@ -67,8 +67,9 @@ class Checksums:
         moved = False
         while (data := self._table.store.get(entry_path(self._version + 1))) is not None:
             for line in data.splitlines():
-                if not self._count(json.loads(line)):
-                    raise ValueError(f"version {self._version + 1} changes the table's definition")
+                if not self._count(action := json.loads(line)):
+                    raise ValueError(f"version {self._version + 1} changes the table's protocol")
+                self._metadata = action.get("metaData", self._metadata)
             self._version += 1
             moved = True
         if moved:
@@ -81,7 +82,7 @@ class Checksums:
         elif remove := action.get("remove"):
             self._files -= 1
             self._bytes -= remove["size"]
-        return "protocol" not in action and "metaData" not in action
+        return "protocol" not in action
 
     def _checksum(self) -> bytes:
         return json.dumps(

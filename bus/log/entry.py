@@ -102,6 +102,24 @@ def creation(schema: TableSchema, table_id: str, now_ms: int, commit_id: str) ->
     return _lines(info, PROTOCOL, metadata)
 
 
+def missing_columns(metadata: Mapping[str, Any], schema: TableSchema) -> list[str]:
+    """Columns that `schema` has and a table of an older release lacks, when that is the only difference; else none."""
+    there = {field["name"]: field for field in json.loads(metadata["schemaString"])["fields"]}
+    ours = {field["name"]: field for field in json.loads(schema.delta)["fields"]}
+    kept = [name for name in ours if name in there]
+    if list(there) != kept or any(there[name]["type"] != ours[name]["type"] for name in kept):
+        return []
+    return [name for name in ours if name not in there]
+
+
+def widening(metadata: Mapping[str, Any], schema: TableSchema, now_ms: int, commit_id: str) -> bytes:
+    """An entry that adds the missing columns to a table that is there; its rows have null in them."""
+    info = _info(now_ms, "ADD COLUMNS", commit_id, ())
+    info["tailrace"]["addsColumns"] = missing_columns(metadata, schema)
+    wider = {**metadata, "schemaString": schema.delta, "description": schema.comment}
+    return _lines({"commitInfo": info}, {"metaData": {key: value for key, value in wider.items() if value is not None}})
+
+
 def append(
     added: Sequence[Added],
     now_ms: int,
@@ -163,9 +181,11 @@ def parse(version: int, data: bytes) -> Entry:
     removed: list[Removed] = []
     txns: dict[str, int] = {}
     inline: Sequence[Mapping[str, Any]] = ()
+    widens = False
     for action in _actions(version, data):
         if info := action.get("commitInfo"):
             ours = info.get("tailrace") or {}
+            widens = bool(ours.get("addsColumns"))
             commit_id, decided = ours.get("commitId"), ours.get("decided") or ()
             inline = ours.get("rows") or ()
         elif add := action.get("add"):
@@ -180,10 +200,11 @@ def parse(version: int, data: bytes) -> Entry:
             txns[txn["appId"]] = txn["version"]
         elif "protocol" in action and version > 0:
             check_protocol(action["protocol"])
-        elif "metaData" in action and version > 0:
+        elif "metaData" in action and version > 0 and not widens:
             raise ForeignLog(
-                f"log entry {version} changes the table's metadata, which Tailrace never does: another writer was here. "
-                "Nothing was written; restore the log from a backup, or stop that writer and start anew elsewhere"
+                f"log entry {version} changes the table's metadata, which Tailrace does only to add columns of its own: "
+                "another writer was here. Nothing was written; restore the log from a backup, or stop that writer and "
+                "start anew elsewhere"
             )
     if len(inline) != sum(one.rows for one in added) or not all(isinstance(row, dict) for row in inline):
         inline = ()  # the files say it in any case
@@ -249,7 +270,9 @@ def check_metadata(metadata: Mapping[str, Any], schema: TableSchema) -> None:
         for text in (metadata["schemaString"], schema.delta)
     )
     different = ""
-    if list(there) != list(ours):
+    if lacking := missing_columns(metadata, schema):
+        different = f"is older than this release and lacks {', '.join(lacking)}: `tailrace init` adds them"
+    elif list(there) != list(ours):
         different = f"has columns {list(there)}, not those of {schema.name}"
     elif changed := [name for name in ours if there[name] != ours[name]]:
         different = f"has another type of column {changed[0]} than {schema.name}: {there[changed[0]]}"

@@ -89,12 +89,25 @@ class DeltaLog:
     def create(self) -> None:
         """Write version 0 unless the table is there; then check that it is one of ours. Raises ForeignLog."""
         if self.store.exists(entry_path(0)) or self.checkpoint_version() is not None:
+            self.widen()
             self.check()
             return
         self.store.check()
         data = entries.creation(self.schema, str(uuid.uuid4()), self._now_ms(), uuid.uuid4().hex)
         self.store.put_if_absent(entry_path(0), data)
         self.check()
+
+    def widen(self) -> bool:
+        """Add the columns that a table of an older release lacks; whether there were any. Nobody older may write it any more."""
+        while True:
+            head = self.head()
+            protocol, metadata = self.definition()
+            entries.check_protocol(protocol)
+            if not entries.missing_columns(metadata, self.schema):
+                return False
+            data = entries.widening(metadata, self.schema, self._now_ms(), uuid.uuid4().hex)
+            if self.store.put_if_absent(entry_path(head + 1), data):
+                return True
 
     def check(self) -> str:
         """The table's id. Raises LogMissing, or ForeignLog when its protocol or columns are not what we write."""

@@ -49,6 +49,8 @@ class Projection:
     def position(self) -> int:
         """Source version up to which this table holds everything; -1 before the first row."""
         opened = self.table.open()
+        if len(opened.schema().fields) < len(self.table.schema.columns) and self.table.widen():
+            opened = self.table.open()  # it was an older release's
         self._head = opened.version()
         version = opened.transaction_version(self.app_id)
         self._said = -1 if version is None else int(version)

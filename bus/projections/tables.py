@@ -93,9 +93,12 @@ def execution_row(message: Message) -> Mapping[str, Any] | None:
         "code",
         "target",
         "table_version",
+        "table_version_before",
         "row_count",
         "approved_by",
         "reason",
+        "settled_by",
+        "proof",
     )
     return {
         "correlation_id": message.correlation_id,
