@@ -1,14 +1,18 @@
 """Retention: days that are old leave the table, for the archive; conversations that go on, or wait, stay whole.
 
 The archive is an ordinary Delta table a bus table, partitioned by day, which any Delta reader opens. Rows leave only after
-they were read back from it. A crash between the two leaves rows in both places; the next run finds them there.
+they were read back from it. A crash between the two leaves rows in both places; the next run finds them there. A day goes to
+the archive in parts, so that it need not be in memory, and leaves the table in one commit.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from functools import reduce
+from operator import and_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +36,9 @@ log = structlog.get_logger(__name__)
 
 NOTE = "_tailrace/archived.json"
 KEY = ["log_version", "seq"]
+#: Rows, or bytes, that are in memory at once, as far as row groups allow.
+PART_ROWS = compaction.GROUP
+PART_BYTES = 64 << 20
 
 
 @dataclass
@@ -61,7 +68,7 @@ def retain(
             old.setdefault(day, []).append(one)
     stays = _conversations(table, cutoff, state) if old and state is not None else None
     for day in sorted(old):
-        files = sorted(old[day], key=lambda one: one.path)
+        files = sorted(old[day], key=lambda one: (one.span or (-1, -1), one.path))
         if upto is not None and any(one.span is None or one.span[1] > upto for one in files):
             log.warning("retention.waits_for_projections", table=table.uri, day=day)
             break
@@ -78,21 +85,56 @@ def _retain_day(
     archive: Location | None,
     done: Retained,
 ) -> None:
-    rows = pa.concat_tables([compaction.placed(table.schema, table.read_file(one), one.span) for one in files])
-    staying = rows.slice(0, 0)
-    if stays is not None:
-        kept = pc.is_in(rows.column("correlation_id"), stays)
-        staying, rows = rows.filter(kept), rows.filter(pc.invert(kept))
-    if rows.num_rows == 0:
+    place = None if archive is None else within(archive, table.schema.name)
+    left = stayed = 0
+    for part in _parts(table, files):
+        staying, leaving = _split(part, stays)
+        stayed, left = stayed + staying.num_rows, left + leaving.num_rows
+        if place is not None and leaving.num_rows:
+            _archive(place, table, leaving, day)
+    if not left:
         return
-    if archive is not None:
-        _archive(within(archive, table.schema.name), table, rows, day)
     _note(table, done.archive, day)
-    added = [compaction.rewrite(table, files, staying)] if staying.num_rows else []
+    # Read again: whether anything leaves at all is known only now, and what stays would else be written for nothing.
+    kept = (_split(part, stays)[0] for part in _parts(table, files)) if stayed else ()
+    added = [compaction.rewrite(table, files, part) for part in kept if part.num_rows]
+    if sum(one.rows for one in added) != stayed:
+        raise LogError(f"{table.uri}: the files of {day} changed while they were read; nothing was removed")
     compaction.commit(table, there, files, added, "DELETE", rows_leave=True)
     done.days.append(day)
-    done.rows += rows.num_rows
-    done.stayed += staying.num_rows
+    done.rows += left
+    done.stayed += stayed
+
+
+def _parts(table: DeltaLog, files: Sequence[Added]) -> Iterator[pa.Table]:
+    """All rows of these files, some at a time."""
+    waiting: list[pa.Table] = []
+    rows = size = 0
+    for one in files:
+        for group in _groups(table, one):
+            waiting.append(group)
+            rows, size = rows + group.num_rows, size + group.nbytes
+            if rows >= PART_ROWS or size >= PART_BYTES:
+                yield pa.concat_tables(waiting)
+                waiting, rows, size = [], 0, 0
+    if waiting:
+        yield pa.concat_tables(waiting)
+
+
+def _groups(table: DeltaLog, one: Added) -> Iterator[pa.Table]:
+    if one.span is not None and one.span[0] == one.span[1]:
+        # One commit's, which a stranger may have written: where its rows stand is seen from all of them.
+        yield compaction.placed(table.schema, table.read_file(one), one.span)
+    else:
+        yield from table.read_groups(one)
+
+
+def _split(rows: pa.Table, stays: pa.Array | None) -> tuple[pa.Table, pa.Table]:
+    """(rows that stay, rows that leave)."""
+    if stays is None:
+        return rows.slice(0, 0), rows
+    kept = pc.is_in(rows.column("correlation_id"), stays)
+    return rows.filter(kept), rows.filter(pc.invert(kept))
 
 
 def _conversations(table: DeltaLog, cutoff: str, state: State) -> pa.Array:
@@ -119,27 +161,41 @@ def _newest_instances(table: DeltaLog) -> list[str]:
 
 
 def _archive(place: Location, table: DeltaLog, rows: pa.Table, day: str) -> None:
-    """The day in the archive is what it was there, and these rows. Raises LogError when it cannot be read back."""
+    """Between its first and its last version, the day in the archive is what it was there, and these rows. Raises LogError
+    when that cannot be read back."""
     from deltalake import write_deltalake
 
-    there = read_archive(place, table, day)
-    if there is not None:
-        rows_before = there.join(rows.select(KEY), KEY, join_type="left anti").select(table.schema.arrow.names)
-        both = pa.concat_tables([rows_before, rows])
-    else:
-        both = rows
-    options: dict[str, Any] = (
-        {"mode": "overwrite", "predicate": f"date = '{day}'"} if there is not None else {"mode": "append"}
-    )
-    ordered = both.sort_by([(name, "ascending") for name in KEY])
+    span = _span(rows)
+    there = read_archive(place, table, day, span)
+    known = there is not None and there.num_rows > 0
+    wanted = rows
+    options: dict[str, Any] = {"mode": "append"}
+    if known:
+        before = there.join(rows.select(KEY), KEY, join_type="left anti").select(table.schema.arrow.names)
+        wanted = pa.concat_tables([before, rows])
+        options = {"mode": "overwrite", "predicate": _predicate(day, span)}
+    wanted = wanted.sort_by([(name, "ascending") for name in KEY])
+    if known and _same(there, wanted):
+        return  # a run before this one came so far
     if isinstance(place, Path):
         place.mkdir(parents=True, exist_ok=True)
-    write_deltalake(str(place), ordered, partition_by=["date"], name=table.schema.name, **options)
-    found = read_archive(place, table, day)
-    if found is None or not _same(found, ordered):
+    write_deltalake(str(place), wanted, partition_by=["date"], name=table.schema.name, **options)
+    found = read_archive(place, table, day, span)
+    if found is None or not _same(found, wanted):
         raise LogError(
             f"the archive {place} does not hold the rows of {day} that were just written to it; nothing was removed"
         )
+
+
+def _span(rows: pa.Table) -> tuple[int, int] | None:
+    """First and last version; None when not every row has one."""
+    versions = rows.column("log_version")
+    return None if versions.null_count else (pc.min(versions).as_py(), pc.max(versions).as_py())
+
+
+def _predicate(day: str, span: tuple[int, int] | None) -> str:
+    between = "" if span is None else f" AND log_version >= {span[0]} AND log_version <= {span[1]}"
+    return f"date = '{day}'{between}"
 
 
 def _same(found: pa.Table, written: pa.Table) -> bool:
@@ -147,8 +203,14 @@ def _same(found: pa.Table, written: pa.Table) -> bool:
     return found.sort_by(by).combine_chunks().equals(written.sort_by(by).combine_chunks())
 
 
-def read_archive(place: Location, table: DeltaLog, day: str | None = None) -> pa.Table | None:
-    """Rows of the archive, of one day or all; None when there is none yet."""
+def read_archive(
+    place: Location,
+    table: DeltaLog,
+    day: str | None = None,
+    span: tuple[int, int] | None = None,
+    filters: Any = None,
+) -> pa.Table | None:
+    """Rows of the archive: of one day or all, of some versions, of what an expression says; None when there is none yet."""
     from deltalake import DeltaTable
     from deltalake.exceptions import TableNotFoundError
 
@@ -156,8 +218,13 @@ def read_archive(place: Location, table: DeltaLog, day: str | None = None) -> pa
         opened = DeltaTable(str(place))
     except TableNotFoundError:
         return None
-    filters = None if day is None else pc.field("date") == date.fromisoformat(day)
-    return reading.rows(opened, filters=filters).select(table.schema.arrow.names).cast(table.schema.arrow)
+    wanted = [] if filters is None else [filters]
+    if day is not None:
+        wanted.append(pc.field("date") == date.fromisoformat(day))
+    if span is not None:
+        wanted.append((pc.field("log_version") >= span[0]) & (pc.field("log_version") <= span[1]))
+    found = reading.rows(opened, filters=reduce(and_, wanted) if wanted else None)
+    return found.select(table.schema.arrow.names).cast(table.schema.arrow)
 
 
 def _note(table: DeltaLog, archive: str | None, day: str) -> None:
@@ -180,14 +247,24 @@ def everything(table: DeltaLog, opened: DeltaTable | None = None) -> pa.Table:
     Raises LogError when an archive is not there.
     """
     rows = reading.rows(opened or table.open())
-    for place in archives(table):
-        if not place:
-            continue
-        there = read_archive(place if "://" in place else Path(place), table)
-        if there is None:
-            raise LogError(f"older rows of {table.schema.name} are in the archive {place}, and it is not there")
+    for there in _older(table):
         known = rows.select(KEY)
         rows = pa.concat_tables(
             [rows, there.join(known, KEY, join_type="left anti").select(rows.column_names).cast(rows.schema)]
         )
     return rows
+
+
+def older(table: DeltaLog, filters: Any) -> pa.Table:
+    """Rows of the archives for which this expression holds. Raises LogError when an archive is not there."""
+    return pa.concat_tables([table.schema.arrow.empty_table(), *_older(table, filters)])
+
+
+def _older(table: DeltaLog, filters: Any = None) -> Iterator[pa.Table]:
+    for place in archives(table):
+        if not place:
+            continue  # that is where days go that nobody keeps
+        there = read_archive(place if "://" in place else Path(place), table, filters=filters)
+        if there is None:
+            raise LogError(f"older rows of {table.schema.name} are in the archive {place}, and it is not there")
+        yield there

@@ -6,6 +6,7 @@ import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -96,6 +97,18 @@ class DeltaLog:
         data = entries.creation(self.schema, str(uuid.uuid4()), self._now_ms(), uuid.uuid4().hex)
         self.store.put_if_absent(entry_path(0), data)
         self.check()
+
+    def widen(self) -> bool:
+        """Add the columns that a table of an older release lacks; whether there were any. Nobody older may write it any more."""
+        while True:
+            head = self.head()
+            protocol, metadata = self.definition()
+            entries.check_protocol(protocol)
+            if not entries.missing_columns(metadata, self.schema):
+                return False
+            data = entries.widening(metadata, self.schema, self._now_ms(), uuid.uuid4().hex)
+            if self.store.put_if_absent(entry_path(head + 1), data):
+                return True
 
     def widen(self) -> bool:
         """Add the columns that a table of an older release lacks; whether there were any. Nobody older may write it any more."""
@@ -278,11 +291,23 @@ class DeltaLog:
         return pa.concat_tables(parts) if parts else self.schema.arrow.empty_table()
 
     def read_file(self, added: Added) -> pa.Table:
+        with self._opened(added) as file:
+            return self._completed(file.read(use_threads=False), added)
+
+    def read_groups(self, added: Added) -> Iterator[pa.Table]:
+        """The same rows, a row group at a time: a large file need not be in memory whole."""
+        with self._opened(added) as file:
+            for place in range(file.num_row_groups):
+                yield self._completed(file.read_row_group(place, use_threads=False), added)
+
+    @contextmanager
+    def _opened(self, added: Added) -> Iterator[pq.ParquetFile]:
+        """Raises ForeignLog when it is gone, or what is read of it is no Parquet of this table's."""
         data = self.store.get(added.file)
         if data is None:
             raise ForeignLog(f"{self.uri} has lost the data file {added.file}; restore it from a backup")
         try:
-            return self._completed(pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False), added)
+            yield pq.ParquetFile(pa.BufferReader(data))
         except pa.ArrowException as error:
             raise ForeignLog(
                 f"{self.uri}: the data file {added.file} is not what this table holds ({error}); restore it from a backup"

@@ -6,12 +6,15 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from bus.errors import LogError
 from bus.fold import State, valid_rows
-from bus.log import retention
+from bus.log import compaction, retention
 from bus.log import rows as codec
 from bus.log.consumers import Consumers
 from bus.log.retention import Retained
@@ -20,7 +23,7 @@ from bus.log.table import DeltaLog
 from bus.log.upkeep import Folding, Limits, Upkeep
 from schemas.envelope import Message
 from schemas.tables import AGENT_MESSAGES
-from tests.unit.bus.logs import append, ids, message
+from tests.unit.bus.logs import append, files, ids, message
 
 
 class Days:
@@ -217,3 +220,121 @@ def test_followers_and_a_start_after_days_have_left(days: Days) -> None:
     started = Follower(days.log, snapshots=Snapshots(days.log))
     for one in (follower, started):
         assert [m.message_id for m in one.state.open_for("A")] == ["open", "new"]
+
+
+@pytest.fixture
+def in_parts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Files of many row groups, read a few rows at a time; how many rows went to the archive each time."""
+    monkeypatch.setattr(compaction, "GROUP", 4)
+    monkeypatch.setattr(retention, "PART_ROWS", 4)
+    sizes: list[int] = []
+    real = retention._archive
+
+    def archive(place: object, table: DeltaLog, rows: pa.Table, day: str) -> None:
+        sizes.append(rows.num_rows)
+        real(place, table, rows, day)
+
+    monkeypatch.setattr(retention, "_archive", archive)
+    return sizes
+
+
+def test_a_day_need_not_be_in_memory(days: Days, in_parts: list[int]) -> None:
+    for n in range(8):
+        days.handled(f"m{n}", on=1, receipt_on=1)
+    days.handled("long", on=1, receipt_on=6)
+    days.upkeep.run(force=True)
+    done = days.retain()
+    assert (done.days, done.rows, done.stayed) == (["2026-01-01"], 24, 1)
+    assert max(in_parts) <= 8 < 24
+    assert days.archived() == [f"{kind}m{n}" for n in range(8) for kind in ("", "r-", "a-")]
+    assert ids(days.log) == ["long", "r-long", "a-long"]
+    # One commit: nobody ever sees half of a day.
+    entries = sorted((days.log.path / "_delta_log").glob("*.json"))
+    assert sum('"operation":"DELETE"' in entry.read_text() for entry in entries) == 1
+
+
+def test_where_everything_stays_nothing_is_written(days: Days, in_parts: list[int]) -> None:
+    for n in range(4):
+        append(days.log, message(f"m{n}", correlation_id=f"c-m{n}"))
+    days.day = 9
+    days.upkeep.run(force=True)
+    before = files(days.log.path)
+    assert days.retain().days == []
+    assert in_parts == []
+    assert {one for one in files(days.log.path) - before if one.startswith("date=")} == set()
+
+
+def test_a_crash_in_the_middle_of_a_day(days: Days, in_parts: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    for n in range(8):
+        days.handled(f"m{n}", on=1, receipt_on=1)
+    days.day = 9
+    real = retention._archive
+
+    def dies(place: object, table: DeltaLog, rows: pa.Table, day: str) -> None:
+        if len(in_parts) == 3:
+            raise KeyboardInterrupt
+        real(place, table, rows, day)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(retention, "_archive", dies)
+        with pytest.raises(KeyboardInterrupt):
+            days.retain()
+    assert len(ids(days.log)) == 24
+    assert 0 < len(days.archived()) < 24
+    days.retain()
+    assert days.archived() == [f"{kind}m{n}" for n in range(8) for kind in ("", "r-", "a-")]
+    assert ids(days.log) == []
+
+
+def test_what_the_archive_has_wrong_is_put_right(days: Days, in_parts: list[int]) -> None:
+    """As after a crash of somebody who could not finish: what the table says of its own rows counts."""
+    for n in range(3):
+        days.handled(f"m{n}", on=1, receipt_on=1)
+    rows, _ = days.log.scan()
+    wrong = rows.set_column(rows.schema.get_field_index("content"), "content", pa.array(["wrong"] * rows.num_rows))
+    place = days.archive / "agent_messages"
+    place.mkdir(parents=True)
+    other = pa.Table.from_pylist([rows.to_pylist()[0] | {"message_id": "earlier", "seq": 77}], schema=rows.schema)
+    write_deltalake(str(place), pa.concat_tables([wrong, other]), partition_by=["date"])
+    days.day = 9
+    days.retain()
+    assert sorted(days.archived()) == sorted(
+        ["earlier", *(f"{kind}m{n}" for n in range(3) for kind in ("", "r-", "a-"))]
+    )
+    assert "wrong" not in DeltaTable(str(place)).to_pyarrow_table(columns=["content"]).column(0).to_pylist()
+    assert ids(days.log) == []
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 6), st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=8),
+    st.lists(st.integers(0, 3), max_size=3),
+)
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_rows_are_in_one_of_both_places_and_conversations_whole(
+    tmp_path_factory: pytest.TempPathFactory,
+    in_parts: list[int],
+    sent: list[tuple[int, int, int]],
+    passes: list[int],
+) -> None:
+    days = Days(tmp_path_factory.mktemp("days"))
+    for n, (day, conversation, later) in enumerate(sorted(sent)):
+        days.day = day
+        append(days.log, message(f"m{n}", correlation_id=f"c{conversation}"))
+        days.day = day + later
+        told = {
+            "from_agent": "A",
+            "correlation_id": f"c{conversation}",
+            "causation_id": f"m{n}",
+            "handling_id": f"r{n}",
+        }
+        append(days.log, message(f"r{n}", message_type="receipt", kind="Receipt", to_agent="*", **told))
+    everything = {row["message_id"]: row["correlation_id"] for row in days.log.scan()[0].to_pylist()}
+    days.day = max(day for day, _, _ in sent) + 3
+    for later in [*passes, 0]:
+        days.day += later
+        days.retain()
+        here = set(ids(days.log))
+        there = set(days.archived()) if (days.archive / "agent_messages").exists() else set()
+        assert here | there == everything.keys()
+        assert not here & there
+        assert not {everything[name] for name in here} & {everything[name] for name in there}
