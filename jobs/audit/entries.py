@@ -30,7 +30,7 @@ class Entries:
     def _gaps(self) -> None:
         """Between the newest checkpoint and the head no entry may be missing: nobody could read the table beyond it."""
         for version in range((self._source.checkpoint_version() or -1) + 1, self.head):
-            if version not in self._there:
+            if version not in self._there and not self._source.exists(version):
                 self._report.add("log.gap", f"version {version}", "its log entry is missing, and later ones are there")
 
     def take(self, version: int, rows: Sequence[Message]) -> None:
@@ -68,16 +68,28 @@ class Entries:
 
 
 def all_rows(source: DeltaLog, report: AuditReport) -> pa.Table:
-    """Every row there ever was, in log order. A data file that is gone is a problem, not the end of the verification."""
-    files = load(source).files.values()
-    gone = [one for one in files if not source.store.exists(one.file)]
-    if not gone:
+    """Every row there ever was, in log order. A file that is gone is a problem, not the end of the verification."""
+    newest = _newest(source)
+    there = load(source)
+    broken = there.version < newest
+    for version in range(there.version + 1, newest + 1):
+        # A Delta reader goes no further; what stands behind the gap is looked at all the same.
+        if (entry := source.entry(version)) is not None:
+            there.apply(entry)
+    gone = [one for one in there.files.values() if not source.store.exists(one.file)]
+    if not gone and not broken:
         return _sorted(everything(source))
     for one in gone:
         held = f"versions {one.span[0]} to {one.span[1]}" if one.span else f"{one.rows} rows"
         report.add("log.file", one.file, f"the data file with {held} is missing")
-    parts = [source.read_file(one) for one in files if one not in gone]
+    parts = [source.read_file(one) for one in there.files.values() if one not in gone]
     return _sorted(pa.concat_tables(parts) if parts else source.schema.arrow.empty_table())
+
+
+def _newest(source: DeltaLog) -> int:
+    """The newest entry of a listing."""
+    names = source.store.names("_delta_log")
+    return max((int(n[:20]) for n in names if n.endswith(".json") and n[:20].isdigit()), default=-1)
 
 
 def _sorted(rows: pa.Table) -> pa.Table:

@@ -20,7 +20,7 @@ from jobs.audit.anchors import Anchors, Source, of_log
 from jobs.audit.chains import Chains
 from jobs.audit.entries import Entries, all_rows
 from jobs.audit.grants import Grants
-from jobs.audit.projections import compared
+from jobs.audit.projections import Compared, compared
 from jobs.audit.report import AuditReport
 from jobs.audit.signatures import Checked, Leaf
 from jobs.bootstrap import System
@@ -38,9 +38,12 @@ def verify(system: System, anchors: Sequence[Source] = (), many: int = signature
     place = (source.check(), system.settings.env)
     report = AuditReport()
     keyring = Keyring.load(system.home.keys)
+    # Before the rows, since hosts go on writing: what is looked at first is in them.
+    projections = list(compared(PROJECTIONS, system.log, report).values())
+    entries = Entries(source, report)
     rows = all_rows(source, report)
     anchored = Anchors([of_log(rows), *anchors], keyring, place, report)
-    walk = _Walk(system, place, anchored, Entries(source, report), report)
+    walk = _Walk(system, place[1], anchored, entries, projections, report)
     for chunk in signatures.checked(rows, system.home.keys, *place, many=many):
         walk.take(chunk)
     walk.end()
@@ -51,15 +54,20 @@ class _Walk:
     """The log from its beginning: what each check has to remember, and no more."""
 
     def __init__(
-        self, system: System, place: tuple[str, str], anchors: Anchors, entries: Entries, report: AuditReport
+        self,
+        system: System,
+        environment: str,
+        anchors: Anchors,
+        entries: Entries,
+        projections: Sequence[Compared],
+        report: AuditReport,
     ) -> None:
-        self._place = place
         self._report = report
         self._anchors = anchors
         self._entries = entries
+        self._projections = projections
         self._chains = Chains(report, anchors.writers())
-        self._grants = Grants(system.roles, place[1], report)
-        self._projections = compared(PROJECTIONS, system.log, report).values()
+        self._grants = Grants(system.roles, environment, report)
         self._state = State()
         self._seen = IdSet(2_000_000)
         #: Conversation -> on whose behalf it was begun.
