@@ -55,6 +55,10 @@ class Settings(BaseSettings):
     approval_ttl_s: float = Field(default=604_800.0, gt=0)
     grant_ttl_s: float = Field(default=3600.0, gt=0)
 
+    #: Where SQL runs: Spark on this machine, or a Databricks SQL warehouse, and the schema there for dry runs of effects.
+    sql_engine: Literal["local", "warehouse"] = "local"
+    warehouse_id: str | None = None
+    warehouse_scratch: str | None = None
     #: Seconds one statement may take in its engine; runs under way at once in the execution process, and of one person.
     run_timeout_s: float = Field(default=300.0, gt=0, le=36_000)
     runs_at_once: int = Field(default=4, ge=1, le=16)

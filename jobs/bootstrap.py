@@ -36,8 +36,8 @@ from config.roles import Roles as ConfiguredRoles
 from config.roles import UnknownUser as UnknownToConfig
 from config.settings import Settings
 from jobs.agents import UPKEEP, Agent
-from jobs.redaction import load_redactor
 from jobs.policies import load_policy
+from jobs.redaction import load_redactor
 from jobs.telemetry import Spans
 from schemas.envelope import Message
 from schemas.tables import (
@@ -48,6 +48,7 @@ from schemas.tables import (
     KNOWLEDGE_DOCUMENTS,
     TABLES,
 )
+from workers.adapters.delegations import DelegationLog
 from workers.governance.lineage import Lineage
 from workers.governance.policy import PolicyEngine
 from workers.orchestrator.plans import Plans
@@ -190,6 +191,7 @@ class System:
                 spans,
                 position,
                 FlowGauge(bus, bus.table.store, [agent.name for agent in agents], self.settings.flow_high),
+                *([self.delegations.follow(bus)] if "GovernanceAgent" in [agent.name for agent in agents] else []),
                 *([self.projector(bus)] if agents[0].host == PROJECTING_HOST else []),
             ],
             timing=Timing(self.settings.lease_s),
@@ -291,6 +293,14 @@ class System:
         return Lineage(LakehouseColumns(self.home.warehouse))
 
     @cached_property
+    def delegations(self) -> DelegationLog:
+        """Who may decide in whose name. A host that follows the log follows these with it."""
+        from bus.past import TablePast
+
+        table = self.log(AGENT_MESSAGES.name)
+        return DelegationLog(TablePast(table, lambda _: False, True).events, self.accept(table.check()))
+
+    @cached_property
     def semantic(self) -> SqlWriter:
         from workers.adapters.semantic.layer import SemanticLayer
 
@@ -330,10 +340,20 @@ class System:
         return DeltaResultCatalog(self.log(EXECUTIONS.name), self.home.warehouse, self.canonical())
 
     def execution_engine(self) -> Engine:
-        from workers.adapters.engines import Engines, SqlEngine
+        from workers.adapters.engines import Engines
+
+        return Engines({"sql": self._sql_engine()})
+
+    def _sql_engine(self) -> Engine:
+        """Raises ConfigError when a warehouse is wanted and not all is said that it needs."""
+        if self.settings.sql_engine == "warehouse":
+            from jobs.databricks import warehouse_engine
+
+            return warehouse_engine(self.settings)
+        from workers.adapters.engines import SqlEngine
         from workers.adapters.sandbox.engine import SparkSandbox
 
-        return Engines({"sql": SqlEngine(SparkSandbox(self.home.root))})
+        return SqlEngine(SparkSandbox(self.home.root))
 
 
 class RoleBook:

@@ -1,0 +1,1 @@
+"""What Databricks answers: SQL warehouses through the statement execution API."""
