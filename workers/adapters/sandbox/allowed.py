@@ -12,6 +12,10 @@ def _classes(package: str, names: str) -> frozenset[str]:
 UNRESOLVED_RELATION = _CATALYST + "analysis.UnresolvedRelation"
 UNRESOLVED_FUNCTION = _CATALYST + "analysis.UnresolvedFunction"
 WITH = _CATALYST + "plans.logical.UnresolvedWith"
+SUBQUERY_ALIAS = _CATALYST + "plans.logical.SubqueryAlias"
+DELETE_ACTION = _CATALYST + "plans.logical.DeleteAction"
+#: How the parser says that a relation is written; nobody can write this name as an option of their own without being refused.
+PRIVILEGES = "__required_write_privileges__"
 DELTA_INDEX = "org.apache.spark.sql.delta.files.TahoeLogFileIndex"
 
 PARSED_PLANS = _classes(
@@ -91,7 +95,57 @@ VALUES = (
     )
 )
 
-_ONE_SELECT = "only one SELECT may run: ask for a query instead"
+#: The statements that may change a table, as parsed. Each may only be the root of the plan.
+WRITES = {
+    _CATALYST + "plans.logical." + name: verb
+    for name, verb in (
+        ("InsertIntoStatement", "insert"),
+        ("UpdateTable", "update"),
+        ("DeleteFromTable", "delete"),
+        ("MergeIntoTable", "merge"),
+        ("CreateTableAsSelect", "create"),
+        ("ReplaceTableAsSelect", "replace"),
+        ("TruncateTable", "truncate"),
+        ("DropTable", "drop"),
+        ("AddColumns", "alter"),
+    )
+}
+
+#: What they consist of besides a query's expressions.
+WRITE_EXPRESSIONS = {
+    "update": _classes("plans.logical", "Assignment"),
+    "merge": _classes(
+        "plans.logical", "Assignment DeleteAction InsertAction InsertStarAction UpdateAction UpdateStarAction"
+    ),
+}
+
+#: The root of the resolved plan, by what was parsed.
+_DELTA = "org.apache.spark.sql.delta.commands."
+ANALYZED_WRITES = {
+    "insert": _classes("plans.logical", "AppendData OverwriteByExpression"),
+    "update": frozenset({_DELTA + "UpdateCommand"}),
+    "delete": frozenset({_DELTA + "DeleteCommand"}),
+    "merge": frozenset({_DELTA + "MergeIntoCommand"}),
+    "truncate": frozenset({_DELTA + "DeleteCommand"}),
+    "alter": _classes("plans.logical", "AddColumns"),
+}
+
+#: What names the table that is written; the guard looks at where it lies.
+ANALYZED_TARGETS = frozenset({"org.apache.spark.sql.execution.datasources.v2.DataSourceV2Relation"}) | _classes(
+    "analysis", "ResolvedTable"
+)
+
+ANALYZED_WRITE_EXPRESSIONS = {
+    "merge": _classes(
+        "plans.logical",
+        """DeltaMergeAction DeltaMergeIntoMatchedDeleteClause DeltaMergeIntoMatchedUpdateClause
+    DeltaMergeIntoNotMatchedBySourceDeleteClause DeltaMergeIntoNotMatchedBySourceUpdateClause
+    DeltaMergeIntoNotMatchedInsertClause""",
+    ),
+    "alter": _classes("plans.logical", "QualifiedColType"),
+}
+
+ONE_STATEMENT = "only one SELECT, INSERT, UPDATE, DELETE or MERGE may run: write that instead"
 
 #: Plan nodes that deserve a better word than their class name.
 PLAN_REFUSALS = {
@@ -107,12 +161,12 @@ PLAN_REFUSALS = {
     ),
     _CATALYST + "plans.logical.ScriptTransformation": (
         "sql.statement_class",
-        f"select transform starts a program: {_ONE_SELECT}",
+        f"select transform starts a program: {ONE_STATEMENT}",
     ),
-    _CATALYST + "plans.logical.CompoundBody": ("sql.statement_class", f"begin ... end is a script: {_ONE_SELECT}"),
+    _CATALYST + "plans.logical.CompoundBody": ("sql.statement_class", f"begin ... end is a script: {ONE_STATEMENT}"),
     _CATALYST + "analysis.UnresolvedExecuteImmediate": (
         "sql.statement_class",
-        f"execute immediate hides what runs: {_ONE_SELECT}",
+        f"execute immediate hides what runs: {ONE_STATEMENT}",
     ),
     _CATALYST + "analysis.PlanWithUnresolvedIdentifier": (
         "sql.relation",

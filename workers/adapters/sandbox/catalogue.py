@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,19 @@ class Catalogue:
         for table in there.keys() - self._known:
             self._catalog.createTable(self._entry(table, there[table]), False, False)
             self._known.add(table)
+
+    @contextlib.contextmanager
+    def shown_at(self, table: str, path: Path) -> Iterator[None]:
+        """For as long as it takes, the table's name means another folder."""
+        known = table in self._known
+        if known:
+            self._catalog.dropTable(self._identifier(table), True, False)
+        self._catalog.createTable(self._entry(table, path), False, False)
+        try:
+            yield
+        finally:
+            self._catalog.dropTable(self._identifier(table), True, False)
+            self._known.discard(table)
 
     def smallest_first(self) -> list[str]:
         """The tables that hold data, by its size."""

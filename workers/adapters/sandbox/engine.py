@@ -1,9 +1,14 @@
-"""The engine: a sandboxed child process with Spark, started on demand, asked one thing at a time, and replaced when it fails."""
+"""The engine: a sandboxed child process with Spark, started on demand, asked one thing at a time, and replaced when it fails.
+
+The child computes and cannot write the lakehouse; what it computed is checked and published here. So a child that dies, hangs or
+is cancelled has changed nothing, whatever it was doing.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -19,9 +24,11 @@ from typing import Any
 import structlog
 
 import workers
-from workers.adapters.sandbox import history, landlock, protocol
-from workers.adapters.sandbox.names import target_path
-from workers.ports import DryRun, Executed, Outcome, OutcomeUnknown, Rows, StatementFailed
+from schemas.payloads import EffectPreview
+from workers.adapters.sandbox import history, landlock, protocol, publish
+from workers.adapters.sandbox.commits import local_path
+from workers.adapters.sandbox.names import WRITABLE, target_path
+from workers.ports import DryRun, Executed, Outcome, Rows, StatementFailed, StatementRefused
 
 log = structlog.get_logger(__name__)
 
@@ -33,6 +40,9 @@ _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "JAVA_HOME", "TAILRACE_JARS", "S
 
 #: Folders below the home that a child may write besides the lakehouse; the number is the process that made it.
 _SCRATCH = "scratch-"
+
+#: Bytes. What a dry run reads to show an effect is read again by the run.
+TRIED_BYTES = 256 * 1024 * 1024
 
 #: Seconds that a killed process may take to be gone.
 _GONE_WITHIN_S = 10.0
@@ -52,12 +62,17 @@ class SparkSandbox:
         schemas: Sequence[str] = SCHEMAS,
         cores: int = 2,
         memory: str = "1g",
+        writable: Sequence[str] = WRITABLE,
+        tried_bytes: int = TRIED_BYTES,
     ) -> None:
         self._home = Path(os.path.realpath(home))
         self._python = python
         #: Seconds one request may take, including the start of Spark where there is none yet.
         self.timeout_s = timeout_s
         self._schemas = tuple(schemas)
+        self._writable = tuple(writable)
+        #: Bytes of tables up to which a dry run tries a change on a snapshot.
+        self._tried_bytes = tried_bytes
         self._cores = cores
         self._memory = memory
         self._lock = asyncio.Lock()
@@ -68,6 +83,7 @@ class SparkSandbox:
         self._asked = 0
         #: The grant that is being run.
         self._running: str | None = None
+        self._cancelled = False
         self.protection = "landlock" if landlock.available() else "none"
 
     async def warm(self) -> None:
@@ -87,6 +103,9 @@ class SparkSandbox:
             digest=answer["digest"],
             elapsed_ms=(time.perf_counter() - began) * 1000,
             writes=answer.get("writes"),
+            estimated_rows=answer.get("estimated_rows"),
+            estimated_bytes=answer.get("estimated_bytes"),
+            effect=EffectPreview.model_validate(answer["effect"]) if answer.get("effect") else None,
         )
 
     async def run(
@@ -96,28 +115,41 @@ class SparkSandbox:
         began = time.perf_counter()
         asked = {"sql": sql, "target": target, "grant_id": grant_id, "row_limit": row_limit, "digest": digest}
         async with self._lock:
-            self._running = grant_id
+            self._running, self._cancelled = grant_id, False
             try:
                 answer = await self._ask("run", **asked)
             finally:
                 self._running = None
+            # From here on nobody can cancel it: it is a matter of milliseconds, and it happens whole or not at all.
+            mark = publish.Mark(grant_id, hashlib.sha256(sql.encode()).hexdigest())
+            publishing = asyncio.ensure_future(asyncio.to_thread(self._publish, answer, target, mark))
+            try:
+                published = await asyncio.shield(publishing)
+            except asyncio.CancelledError:
+                await asyncio.wait([publishing])
+                raise
         return Executed(
             result=Rows(tuple(answer["columns"]), tuple(tuple(row) for row in answer["rows"]), answer["truncated"]),
             row_count=answer["row_count"],
-            table=answer["table"],
-            table_version=answer["table_version"],
             elapsed_ms=(time.perf_counter() - began) * 1000,
+            **published,
         )
 
     def outcome_of(self, grant_id: str, target: str) -> Outcome | None:
         """What a grant left in the lakehouse, read without Spark. After OutcomeUnknown, None proves that nothing was written."""
-        path = target_path(self._home / "warehouse", target, self._schemas)
-        return history.outcome_at(path, target, grant_id)
+        path = self._path_of(target)
+        if history.dropped_by(path) == grant_id:
+            publish.bury(path, self._warehouse, grant_id)
+        return history.outcome_anywhere(path, self._warehouse / publish.DROPPED / target, target, grant_id)
 
     async def cancel(self, grant_id: str) -> bool:
-        """End the process that runs it, and Spark with it: nothing of the run goes on."""
+        """End the process that runs it, and Spark with it: nothing of the run goes on, and its `run` raises StatementFailed.
+
+        False when nothing runs under this grant, or when it is being published already.
+        """
         if self._running != grant_id:
             return False
+        self._cancelled = True
         await self._end()
         return True
 
@@ -125,32 +157,58 @@ class SparkSandbox:
         async with self._lock:
             await self._end()
 
+    # --- publishing --------------------------------------------------------------------------------------------------
+
+    def _publish(self, answer: dict[str, Any], declared: str | None, mark: publish.Mark) -> dict[str, Any]:
+        """What the child staged, as part of the lakehouse: the table and its version, or the file with a large result."""
+        staged = answer.get("staged")
+        if staged is None:
+            whole = answer.get("whole")
+            reference = (
+                publish.keep_result(self._scratch, local_path(whole), self._warehouse, mark.grant_id) if whole else None
+            )
+            return {"table": None, "table_version": None, "reference": reference}
+        target, base, verb = staged["target"], staged["version"], staged["verb"]
+        if declared is not None and target != declared:
+            raise StatementRefused("target.mismatch", f"the engine answered for {target} instead of {declared}")
+        path = self._path_of(target)
+        if verb == "drop":
+            version = publish.drop(path, self._warehouse, base, mark)
+        else:
+            place = publish.Staged(self._scratch, local_path(staged["folder"]))
+            version = publish.publish(place, path, base, verb, mark)
+        return {"table": target, "table_version": version, "table_version_before": base}
+
+    @property
+    def _warehouse(self) -> Path:
+        return self._home / "warehouse"
+
+    def _path_of(self, target: str) -> Path:
+        return target_path(self._warehouse, target, self._schemas, self._writable)
+
     # --- asking ------------------------------------------------------------------------------------------------------
 
     async def _ask(self, what: str, **arguments: Any) -> Any:
-        writing = False
         try:
             async with asyncio.timeout(self.timeout_s):
                 process = await self._started()
                 self._asked += 1
                 process.stdin.write(protocol.encode({"id": self._asked, "ask": what, **arguments}))
                 await process.stdin.drain()
-                while True:
-                    document = await self._heard(process)
-                    if document.get("id") != self._asked:
-                        raise EOFError("it answered another question")
-                    if "writing" not in document:
-                        break
-                    writing = True
+                document = await self._heard(process)
+                if document.get("id") != self._asked:
+                    raise EOFError("it answered another question")
         except TimeoutError:
             await self._end()
-            raise _lost(writing, f"it took longer than {self.timeout_s:g} s and was stopped") from None
+            raise StatementFailed(f"it took longer than {self.timeout_s:g} s and was stopped") from None
         except _NotStarted as error:
             await self._end()
             raise StatementFailed(f"the engine did not start: {error}") from error
         except (EOFError, OSError, ValueError) as error:
             await self._end()
-            raise _lost(writing, f"the engine's process ended: {self._last_words(error)}") from error
+            if self._cancelled:
+                raise StatementFailed("it was cancelled, and changed nothing") from error
+            raise StatementFailed(f"the engine's process ended: {self._last_words(error)}") from error
         except asyncio.CancelledError:
             # Whoever asked has gone; an effect must not go on behind their back.
             await self._end()
@@ -181,13 +239,16 @@ class SparkSandbox:
                 reason="this system has no Landlock: only the check of each statement's plan keeps SQL away from them",
                 remedy="run the execution process on Linux 5.13 or later, or as a user who cannot read these folders",
             )
-        (self._home / "warehouse").mkdir(parents=True, exist_ok=True)
+        for schema in self._schemas:
+            (self._warehouse / schema).mkdir(parents=True, exist_ok=True)
         _remove_scratch_of_the_dead(self._home)
         self._scratch = Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-", dir=self._home))
         settings = {
             "home": str(self._home),
             "scratch": str(self._scratch),
             "schemas": self._schemas,
+            "writable": self._writable,
+            "tried_bytes": self._tried_bytes,
             "cores": self._cores,
             "memory": self._memory,
             "protect": self.protection == "landlock",
@@ -264,11 +325,6 @@ def _remove_scratch_of_the_dead(home: Path) -> None:
 
 class _NotStarted(Exception):
     """The child said why it cannot serve, or there is no child."""
-
-
-def _lost(writing: bool, reason: str) -> Exception:
-    """Before the write began nothing can have changed; after it, only the table's log knows."""
-    return OutcomeUnknown(reason) if writing else StatementFailed(reason)
 
 
 def _wait_until_gone(group: int) -> None:

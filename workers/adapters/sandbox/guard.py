@@ -1,14 +1,16 @@
-"""The guard: decides over Spark's own plans whether a statement is one harmless query of declared tables."""
+"""The guard: decides over Spark's own plans whether a statement is one query of declared tables, or one change of one of them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from workers.adapters.sandbox import allowed
 from workers.adapters.sandbox.names import is_name
+from workers.adapters.sandbox.writes import Write, write_of
 from workers.ports import StatementRefused
 
 #: Brackets inside brackets. Spark's parser takes time that grows with the square of it, and then its stack ends.
@@ -18,6 +20,15 @@ DEEPEST_NESTING = 100
 LONGEST_STATEMENT = 50_000
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The copy of the target on which a statement is tried: where it lies, and which version of which table it shows."""
+
+    path: Path
+    table: str
+    version: int
 
 
 def check_text(sql: str) -> None:
@@ -36,32 +47,59 @@ def check_text(sql: str) -> None:
             raise too_deep()
 
 
-def check_parsed(tree: Any, schemas: Sequence[str]) -> None:
-    """The plan as parsed, before any name is resolved. Raises StatementRefused and names the rule."""
-    if tree.get("plan") not in allowed.PARSED_PLANS:
-        _refuse_plan(tree.get("plan", ""))
-    ctes = {name.lower() for name in _cte_names(tree)}
-    for item in _walk(tree):
+def check_parsed(tree: Any, schemas: Sequence[str]) -> Write | None:
+    """The plan as parsed, before any name is resolved. Raises StatementRefused and names the rule.
+
+    Returns how the statement changes which table, or None: then it only reads.
+    """
+    root = str(tree.get("plan", ""))
+    try:
+        write = write_of(tree)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+        _refuse_plan(root)  # a form of the statement that nobody here has seen
+    if write is None and root not in allowed.PARSED_PLANS:
+        _refuse_plan(root)
+    also = allowed.WRITE_EXPRESSIONS.get(write.verb, frozenset()) if write else frozenset()
+    rest = tree if write is None else list(write.rest)
+    ctes = {name.lower() for name in _cte_names(rest)}
+    for item in _walk(rest):
         if "plan" in item:
             _check_parsed_plan(item, schemas, ctes)
         elif "expression" in item:
-            _check_parsed_expression(item)
+            if item["expression"] not in also:
+                _check_parsed_expression(item)
         else:
             _check_value(item)
+    return write
 
 
-def check_analyzed(tree: Any, warehouse: Path, schemas: Sequence[str]) -> dict[str, int]:
-    """The plan as resolved: only queries over Delta tables below `warehouse`. Returns the version of each table read."""
-    versions: dict[str, int] = {}
+def check_analyzed(
+    tree: Any, warehouse: Path, schemas: Sequence[str], verb: str = "", target: Snapshot | None = None
+) -> dict[str, int]:
+    """The plan as resolved: only queries over Delta tables below `warehouse`. Returns the version of each table read.
+
+    With `verb`, its root is the command of that name, and what it changes is `target`.
+    """
+    versions: dict[str, int] = {} if target is None else {target.table: target.version}
+    also = allowed.ANALYZED_WRITE_EXPRESSIONS.get(verb, frozenset())
+    if verb and tree.get("plan") not in allowed.ANALYZED_WRITES[verb]:
+        _refuse_plan(tree.get("plan", ""))
     for item in _walk(tree):
         if "relation" in item:
+            if target is not None and item.get("path") == str(target.path) and item.get("index") == allowed.DELTA_INDEX:
+                continue
             table, version = _delta_table(item, warehouse, schemas)
             versions[table] = version
+        elif "table" in item:
+            if target is None or item["path"] != str(target.path):
+                raise StatementRefused("target.name", "the statement would change another table than it names")
         elif "plan" in item:
-            if item["plan"] not in allowed.ANALYZED_PLANS:
+            known = item["plan"] in allowed.ANALYZED_PLANS
+            if not known and not (verb and (item is tree or item["plan"] in allowed.ANALYZED_TARGETS)):
                 _refuse_plan(item["plan"])
         elif "expression" in item:
-            _check_analyzed_expression(item["expression"])
+            if item["expression"] not in also:
+                _check_analyzed_expression(item["expression"])
         elif "node" in item:
             raise StatementRefused(
                 "sql.expression", f"{_words(item['node'])} may not run: rewrite the query without it"
@@ -183,12 +221,12 @@ def _walk(item: Any) -> Iterator[dict[str, Any]]:
             waiting.extend(reversed(item))
 
 
-def _refuse_plan(kind: str) -> None:
+def _refuse_plan(kind: str) -> NoReturn:
     if kind in allowed.PLAN_REFUSALS:
         raise StatementRefused(*allowed.PLAN_REFUSALS[kind])
     words = _words(kind)
     what = allowed.STATEMENT_NAMES.get(_short(kind)) or words.partition(" ")[0]
-    raise StatementRefused("sql.statement_class", f"{what} ({words}): only one SELECT may run: ask for a query instead")
+    raise StatementRefused("sql.statement_class", f"{what} ({words}): {allowed.ONE_STATEMENT}")
 
 
 def _short(kind: str) -> str:

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from deltalake import DeltaTable
-from deltalake.exceptions import TableNotFoundError
+from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from workers.ports import Outcome, StatementRefused
 
 #: What a grant's write says about itself, so that a table made by a run can be told from a source table.
 WRITER = "tailrace.execution"
+#: The operation of the version after which a table is gone.
+DROP = "DROP TABLE"
 _APP_ID = "tailrace:grant:"
 TXN_VERSION = 1
 
@@ -28,7 +30,7 @@ def user_metadata(grant_id: str, code_sha256: str) -> str:
 
 def outcome_at(path: Path, target: str, grant_id: str) -> Outcome | None:
     """Whether `grant_id` wrote the table at `path`: None is proof that it did not, as long as nothing is still writing."""
-    table = _open(path)
+    table = open_table(path)
     if table is None or table.transaction_version(app_id(grant_id)) is None:
         return None
     for entry in table.history():
@@ -37,9 +39,26 @@ def outcome_at(path: Path, target: str, grant_id: str) -> Outcome | None:
     return Outcome(target, None)
 
 
+def outcome_anywhere(path: Path, graves: Path, target: str, grant_id: str) -> Outcome | None:
+    """The same, also when the grant dropped the table, or somebody did later."""
+    found = outcome_at(path, target, grant_id)
+    for grave in sorted(graves.glob("*")) if found is None else ():
+        found = found or outcome_at(grave, target, grant_id)
+    return found
+
+
+def dropped_by(path: Path) -> str | None:
+    """The grant whose drop of this table was interrupted before the table was gone."""
+    table = open_table(path)
+    if table is None:
+        return None
+    newest = table.history(1)[0]
+    return _mark(newest).get("grant_id") if newest.get("operation") == DROP else None
+
+
 def refuse_foreign_table(path: Path, target: str) -> None:
     """A run may replace what a run made, nothing else. Raises StatementRefused with `target.protected`."""
-    table = _open(path)
+    table = open_table(path)
     if table is None:
         if path.exists() and any(path.iterdir()):
             raise StatementRefused(
@@ -54,11 +73,21 @@ def refuse_foreign_table(path: Path, target: str) -> None:
 
 
 def version_at(path: Path) -> int | None:
-    table = _open(path)
+    table = open_table(path)
     return None if table is None else table.version()
 
 
-def _open(path: Path) -> DeltaTable | None:
+def size_at(path: Path, version: int) -> tuple[int, int] | None:
+    """Rows and bytes by the log's own statistics; None where a file has none, or the table is gone."""
+    try:
+        actions = DeltaTable(str(path), version=version).get_add_actions()
+    except (DeltaError, OSError):
+        return None
+    rows, sizes = actions.column("num_records").to_pylist(), actions.column("size_bytes").to_pylist()
+    return None if None in rows else (sum(rows), sum(sizes))
+
+
+def open_table(path: Path) -> DeltaTable | None:
     if not (path / "_delta_log").is_dir():
         return None
     try:

@@ -113,15 +113,16 @@ def _kernel_facts() -> Iterator[Rule]:
             yield Rule(entry.path, READ)
 
 
-def restrict(rules: Iterable[Rule]) -> int:
+def restrict(rules: Iterable[Rule], *, alone: bool = False) -> int:
     """Hold this process and all its later children to `rules`; returns the ABI used. There is no way back.
 
-    Only the calling thread would be held, so it refuses when there are others.
+    Only the calling thread would be held, so it refuses when there are others; `alone`: the caller has looked already,
+    for it has no `/proc` any more.
     """
     version = abi()
     if version < 1:
         raise LandlockError("this kernel has no Landlock")
-    if threading.active_count() > 1 or len(os.listdir("/proc/self/task")) > 1:
+    if threading.active_count() > 1 or (not alone and len(os.listdir("/proc/self/task")) > 1):
         raise LandlockError("other threads run already, and would stay unrestricted")
     handled = handled_rights(version)
     attributes = _RulesetAttr(handled, 0, _SCOPE_ABSTRACT_SOCKETS | _SCOPE_SIGNALS if version >= 6 else 0)

@@ -16,12 +16,15 @@ _SOURCE = r"""
 package tailrace;
 
 import java.util.IdentityHashMap;
+import org.apache.hadoop.fs.Path;
 import org.apache.spark.sql.catalyst.expressions.Expression;
 import org.apache.spark.sql.catalyst.plans.logical.LogicalPlan;
 import org.apache.spark.sql.catalyst.trees.TreeNode;
 import org.apache.spark.sql.execution.datasources.HadoopFsRelation;
 import org.apache.spark.sql.execution.datasources.LogicalRelation;
 import org.apache.spark.sql.delta.Snapshot;
+import org.apache.spark.sql.delta.actions.Action;
+import org.apache.spark.sql.delta.catalog.DeltaTableV2;
 import org.apache.spark.sql.delta.files.TahoeLogFileIndex;
 import scala.runtime.AbstractPartialFunction;
 
@@ -33,6 +36,16 @@ public final class PlanTree {
         PlanTree tree = new PlanTree();
         tree.write(plan);
         return tree.out.toString();
+    }
+
+    /** Actions of a Delta log as they stand in it, one a line. */
+    public static String actions(Object actions) {
+        StringBuilder lines = new StringBuilder();
+        java.util.Iterator each = ((java.util.List) actions).iterator();
+        while (each.hasNext()) {
+            lines.append(((Action) each.next()).json()).append("\n");
+        }
+        return lines.toString();
     }
 
     /** The same plan, with every Delta table fixed at the version that was analysed. */
@@ -68,6 +81,12 @@ public final class PlanTree {
             out.append(value.toString());
         } else if (value instanceof LogicalRelation) {
             relation((LogicalRelation) value);
+        } else if (value instanceof DeltaTableV2) {
+            out.append("{\"table\":");
+            text(value.getClass().getName());
+            out.append(",\"path\":");
+            text(Path.getPathWithoutSchemeAndAuthority(((DeltaTableV2) value).path()).toString().replaceAll("/+$", ""));
+            out.append("}");
         } else if (value instanceof TreeNode) {
             node((TreeNode) value);
         } else if (value instanceof org.apache.spark.sql.types.DataType) {
@@ -192,6 +211,7 @@ class PlanReader:
         self._gateway = gateway
         self._of = walker.getMethod("of", signature)
         self._pin = walker.getMethod("pin", signature)
+        self._actions = walker.getMethod("actions", signature)
 
     def tree(self, plan: Any) -> Any:
         """The plan as nested data: dicts for nodes and values, lists for sequences, plain strings and numbers."""
@@ -200,6 +220,10 @@ class PlanReader:
     def pinned(self, plan: Any) -> Any:
         """An analysed plan that reads every Delta table at the version it was analysed with, whatever lands meanwhile."""
         return self._pin.invoke(None, self._argument(plan))
+
+    def actions(self, actions: Any) -> str:
+        """A Java list of a Delta log's actions as its entries write them: one JSON document a line."""
+        return str(self._actions.invoke(None, self._argument(actions)))
 
     def _argument(self, plan: Any) -> Any:
         return _array_of_one(self._gateway, self._gateway.jvm.java.lang.Object, plan)

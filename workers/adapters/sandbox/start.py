@@ -24,7 +24,9 @@ def start_executor(settings: dict[str, Any]) -> Executor:
             "the engine did not start: no working Java 17 or 21 was found. "
             "Install one (`make setup` does), or set JAVA_HOME to it."
         ) from error
-    return Executor(spark, Path(settings["home"]), settings["schemas"], scratch)
+    return Executor(
+        spark, Path(settings["home"]), settings["schemas"], scratch, settings["writable"], settings["tried_bytes"]
+    )
 
 
 def _conf(settings: dict[str, Any], scratch: Path) -> dict[str, str]:
@@ -49,4 +51,8 @@ def _conf(settings: dict[str, Any], scratch: Path) -> dict[str, str]:
         "spark.databricks.delta.stats.skipping": "false",
         "spark.sql.cbo.enabled": "false",
         "spark.driver.maxResultSize": "256m",
+        # Readers other than Spark see the same times, and a stage's files compare with those of its table.
+        "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+        # A row that is gone is gone from a new file; a vector of deleted rows is nothing that is published.
+        "spark.databricks.delta.properties.defaults.enableDeletionVectors": "false",
     }
