@@ -132,6 +132,7 @@ class DryRun:
     table versions, output columns and normalised plan: the same request on the same tables gives the same digest.
     `table_versions` maps `schema.table` to the Delta version that was looked at. `writes`: the table that would change, and
     `effect` how, as tried on a snapshot. `estimated_rows` and `estimated_bytes`: of what is read; None when unknown.
+    `output`: what code printed when it was tried, cut where it was long.
     """
 
     statement_class: str
@@ -144,6 +145,7 @@ class DryRun:
     estimated_rows: int | None = None
     estimated_bytes: int | None = None
     effect: EffectPreview | None = None
+    output: str = ""
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,7 @@ class Executed:
     """What a run left behind. `table_version` is the Delta version it wrote when there was a target, else None.
 
     `table_version_before`: what was there before; None when there was no table. `reference`: a file with the whole result.
+    `output`: what code printed, cut where it was long.
     """
 
     result: Rows
@@ -160,6 +163,7 @@ class Executed:
     elapsed_ms: float
     table_version_before: int | None = None
     reference: str | None = None
+    output: str = ""
 
 
 @dataclass(frozen=True)
