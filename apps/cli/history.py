@@ -8,6 +8,9 @@ from apps.cli.exits import MISUSE, CommandError
 from apps.cli.session import PERSON, checker
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from bus.log.table import DeltaLog
     from jobs.bootstrap import System
     from schemas.envelope import Message
 
@@ -21,48 +24,96 @@ def everything(system: System) -> list[Message]:
 
 
 def conversation(system: System, correlation_id: str) -> list[Message]:
-    """Valid rows of one conversation, receipts included. Raises CommandError when there is none."""
+    """Valid rows of one conversation, receipts included; from the archive when it has left. Raises CommandError when there is
+    none, or the archive is not there."""
+    import pyarrow as pa
     from pyarrow import compute as pc
 
-    rows = _rows(system, pc.field("correlation_id") == correlation_id)
+    this = pc.field("correlation_id") == correlation_id
+    found, _ = _messages(system).scan(filters=this)
+    # A conversation leaves whole: where its beginning is, there is all of it.
+    if not pc.any(pc.is_null(found.column("causation_id"))).as_py():
+        left = _older(system, this)
+        known = found.select(["log_version", "seq"])
+        left = left.join(known, known.column_names, join_type="left anti").select(found.column_names)
+        found = pa.concat_tables([found, left.cast(found.schema)])
+    rows = _valid(system, found)
     if not rows:
-        raise _unknown(correlation_id)
+        raise _unknown(system, correlation_id)
     return rows
 
 
-def _rows(system: System, filters: Any = None) -> list[Message]:
+def _rows(system: System) -> list[Message]:
+    return _valid(system, _messages(system).scan()[0])
+
+
+def _valid(system: System, found: pa.Table) -> list[Message]:
     from bus.fold import decision_key, valid_rows
     from bus.log import rows as codec
-    from schemas.tables import AGENT_MESSAGES
 
     accept = checker(system)
-    found, _ = system.log(AGENT_MESSAGES.name).scan(filters=filters)
     # As the bus itself folds: a receipt or claim that nobody signed decides nothing.
     return valid_rows(row for row in codec.from_arrow(found) if decision_key(row) is None or accept(row))
 
 
-def resolve(system: System, named: str) -> str:
-    """The correlation id that begins like this; `last` is the newest conversation of a person. Raises CommandError."""
+def _messages(system: System) -> DeltaLog:
     from schemas.tables import AGENT_MESSAGES
 
+    return system.log(AGENT_MESSAGES.name)
+
+
+def _older(system: System, filters: Any) -> pa.Table:
+    """Rows of days that have left for the archive. Raises CommandError when it is not there."""
+    from bus.errors import LogError
+    from bus.log.retention import older
+
+    try:
+        return older(_messages(system), filters)
+    except LogError as error:
+        raise CommandError(str(error), "bring the archive back to where it was") from error
+
+
+def resolve(system: System, named: str) -> str:
+    """The correlation id that begins like this; `last` is the newest conversation of a person. Raises CommandError."""
+    from pyarrow import compute as pc
+
     columns = ["correlation_id", "causation_id", "from_agent", "log_version"]
-    found = system.log(AGENT_MESSAGES.name).scan(columns)[0].to_pylist()
+    found = _messages(system).scan(columns)[0].to_pylist()
     if named == "last":
         begun = [row for row in found if row["causation_id"] is None and str(row["from_agent"]).startswith(PERSON)]
         if not begun:
-            raise CommandError("nobody has asked anything yet", 'tailrace ask "…" --as ana', MISUSE)
+            cause = f"nobody has asked anything yet{_gone(system)}"
+            raise CommandError(cause, 'tailrace ask "…" --as ana', MISUSE)
         return str(max(begun, key=lambda row: row["log_version"])["correlation_id"])
     ids = {str(row["correlation_id"]) for row in found}
     if named in ids:
         return named
     fitting = sorted(one for one in ids if one.startswith(named))
+    if not fitting and len(named) >= SHORTEST_PREFIX:
+        left = _older(system, pc.starts_with(pc.field("correlation_id"), named))
+        fitting = sorted(set(left.column("correlation_id").to_pylist()))
+        if named in fitting:
+            return named
     if len(named) < SHORTEST_PREFIX or not fitting:
-        raise _unknown(named)
+        raise _unknown(system, named)
     if len(fitting) > 1:
         some = ", ".join(fitting[:5]) + (", …" if fitting[5:] else "")
         raise CommandError(f"{len(fitting)} conversations begin with {named}: {some}", "name more of the id", MISUSE)
     return fitting[0]
 
 
-def _unknown(named: str) -> CommandError:
-    return CommandError(f"the log holds no conversation {named}", "tailrace ask prints the id of each", MISUSE)
+def _unknown(system: System, named: str) -> CommandError:
+    cause = f"the log holds no conversation {named}{_gone(system)}"
+    return CommandError(cause, "tailrace ask prints the id of each", MISUSE)
+
+
+def _gone(system: System) -> str:
+    """What cannot be looked up any more, or is elsewhere."""
+    from bus.log.retention import archives
+
+    left = archives(_messages(system))
+    said = [
+        f"days up to {day} went to {place}" if place else f"days up to {day} were discarded"
+        for place, day in left.items()
+    ]
+    return f" ({'; '.join(said)})" if said else ""

@@ -136,6 +136,34 @@ def test_an_auditor_reads_on_in_the_archive(kept: System, tmp_path: Path) -> Non
     assert after.checked == before.checked
 
 
+def test_a_conversation_is_traced_in_the_archive(run: Run, kept: System, tmp_path: Path) -> None:
+    handled(kept)
+    (root, *_) = kept.log(AGENT_MESSAGES.name).scan()[0].to_pylist()
+    named = root["correlation_id"]
+    before = run("trace", named, "--json").json
+    job.Tables(System(kept.settings, Later(5))).retain(2, tmp_path / "archive", job.Pass())
+    assert kept.log(AGENT_MESSAGES.name).scan()[0].num_rows == 0
+    for asked in (named, named[:8]):
+        assert run("trace", asked, "--json").json == before
+    said = run("trace", "never-was", "--json")
+    assert said.code == 2
+    assert f"went to {tmp_path}/archive/agent_messages" in said.json["error"]["cause"]
+    assert "went to" in run("trace", "last", "--json").json["error"]["cause"]
+    (tmp_path / "archive").rename(tmp_path / "elsewhere")
+    said = run("trace", named, "--json")
+    assert said.code == 1
+    assert said.json["error"]["remedy"] == "bring the archive back to where it was"
+
+
+def test_what_was_discarded_is_said(run: Run, kept: System) -> None:
+    handled(kept)
+    (root, *_) = kept.log(AGENT_MESSAGES.name).scan()[0].to_pylist()
+    job.Tables(System(kept.settings, Later(5))).retain(2, None, job.Pass())
+    said = run("trace", root["correlation_id"], "--json")
+    assert said.code == 2
+    assert "were discarded" in said.json["error"]["cause"]
+
+
 def test_what_no_projection_has_seen_does_not_leave(kept: System, tmp_path: Path) -> None:
     send(kept, 1)
     done = job.Pass()
