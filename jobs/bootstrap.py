@@ -112,7 +112,7 @@ class System:
             seal=SigningSeal(signer, chain, self.redactor),
             snapshots=self.snapshots(table, table_id),
             linger_ms=self.settings.linger_ms,
-            accept=self.accept(table_id),
+            accept=self.accept(table_id, [agent.name for agent in agents]),
         )
 
     @cached_property
@@ -137,9 +137,10 @@ class System:
             redactor=self.redactor,
         )
 
-    def accept(self, table_id: str) -> Callable[[Message], bool]:
-        """Whether a row is signed by whom it names."""
-        return partial(WatchedKeyring(self.home.keys).accepts, table_id=table_id, environment=self.settings.env)
+    def accept(self, table_id: str, ours: Sequence[str] = ()) -> Callable[[Message], bool]:
+        """Whether a row is signed by whom it names. `ours`: whom this process signs for."""
+        ring = WatchedKeyring(self.home.keys, ours=ours)
+        return partial(ring.accepts, table_id=table_id, environment=self.settings.env)
 
     def trust(self, table_id: str) -> Trust:
         return WatchedTrust(WatchedKeyring(self.home.keys), table_id, self.settings.env)
@@ -340,9 +341,14 @@ class System:
         return DeltaResultCatalog(self.log(EXECUTIONS.name), self.home.warehouse, self.canonical())
 
     def execution_engine(self) -> Engine:
+        from workers.adapters.code_sandbox.engine import CodeSandbox
         from workers.adapters.engines import Engines
 
-        return Engines({"sql": self._sql_engine()})
+        sql = self._sql_engine()
+        if self.settings.sql_engine == "warehouse":
+            return Engines({"sql": sql})  # code is given copies of this home's tables, and these are elsewhere
+        code = CodeSandbox(self.home.root)
+        return Engines({"sql": sql, "python": code, "pyspark": code})
 
     def _sql_engine(self) -> Engine:
         """Raises ConfigError when a warehouse is wanted and not all is said that it needs."""
