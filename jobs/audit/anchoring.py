@@ -70,7 +70,7 @@ def anchor_log(system: System, to: Sequence[str] = ()) -> Anchored:
     is_new = before is None or rows.num_rows > 1
     if is_new:
         made = _made(before, rows, keyring, place, int(opened.version()), micros(system.clock.now()), signer)
-        known.append(_signed(made, signer, keyring, place))
+        known.append(signed(made, signer, keyring, place))
         _record(system, known[-1])
     sent = {text: _send(there, known, held[text]) for text, there in places.items()}
     return Anchored(known[-1], is_new, sent)
@@ -113,7 +113,8 @@ def _made(
     return extended(before, list(commits.items()), facts, place, head, now, signer.key_id(UPKEEP))
 
 
-def _signed(anchor: Anchor, signer: Signer, keyring: Keyring, place: tuple[str, str]) -> Anchor:
+def signed(anchor: Anchor, signer: Signer, keyring: Keyring, place: tuple[str, str]) -> Anchor:
+    """By upkeep's key, which the signer has to hold."""
     witness = KeyWitness(keyring, UPKEEP, place, signer)
     _, _, signature = witness.sign(anchor.signed_bytes).rpartition(":")
     return anchor.model_copy(update={"signature": base64.b64decode(signature).hex()})

@@ -79,6 +79,8 @@ class Mountains:
 
     def __init__(self, size: int = 0, peaks: Iterable[bytes] = ()) -> None:
         self.size, self.peaks = size, list(peaks)
+        if len(self.peaks) != size.bit_count():
+            raise ValueError(f"{len(self.peaks)} peaks cannot stand for {size} rows")
 
     def add(self, node: bytes) -> None:
         size = self.size
