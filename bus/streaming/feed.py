@@ -180,9 +180,11 @@ class StreamingFeed:
                         waiting.pop(row.message_id, None)
                         if not waiting:
                             del self._pending[(agent, row.correlation_id)]
-                if self._owing(row):
+                owing = self._owing(row)
+                if owing:
                     mine.append(row)
-            self.streamed += len(mine)
+                if owing or row.to_agent in self._agents:  # also what was settled before it came this way
+                    self.streamed += 1
             if mine:
                 self._deliver(mine)
         self._reached = max(self._reached, rows[-1].log_version - 1)
