@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bus.errors import BusError
-from bus.keys import Keyring
+from bus.keys import Keyring, TrustedKey
 from bus.logs import LateLogger
 from bus.trust import SignedTrust
 from schemas.envelope import Message
@@ -25,12 +25,14 @@ class WatchedKeyring:
     """Looks at `keyring.json` every second while it is used, and at once for a key it does not know.
 
     A ring that the root key did not sign, or that is gone, changes nothing: what was trusted before still is, and the log says
-    so. Raises Untrusted or MissingKey when the first one does not hold.
+    so. `ours`: whom this process signs for, with keys that it read when it began; the log says when those are not the newest
+    any more. Raises Untrusted or MissingKey when the first ring does not hold.
     """
 
-    def __init__(self, folder: Path, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, folder: Path, now: Callable[[], float] = time.monotonic, ours: Sequence[str] = ()) -> None:
         self._folder = folder
         self._now = now
+        self._ours = ours
         self._lock = threading.Lock()
         self._stamp = self._stamped()
         self._ring = Keyring.load(folder)
@@ -60,6 +62,12 @@ class WatchedKeyring:
                     )
                 return self._ring
             log.info("keyring.changed", **_difference(self._ring, ring))
+            if replaced := [one for one in self._ours if _signing(self._ring, one) != _signing(ring, one)]:
+                log.error(
+                    "keyring.our_key_replaced",
+                    subjects=replaced,
+                    remedy="start this process again: it signs with the old key",
+                )
             # The stamp is from before the reading: who changes the file in between is seen at the next look.
             self._ring, self._stamp, self._said = ring, stamp, float("-inf")
             return ring
@@ -100,6 +108,11 @@ class WatchedTrust:
         if ring is not self._ring:
             self._ring, self._trust = ring, SignedTrust(ring, *self._place)
         return self._trust.check(message, conversation)
+
+
+def _signing(ring: Keyring, subject: str) -> TrustedKey | None:
+    """The key that a process which begins now would sign with."""
+    return next((key for key in reversed(ring.keys.values()) if subject in key.subjects), None)
 
 
 def _difference(before: Keyring, after: Keyring) -> dict[str, list[str]]:

@@ -48,8 +48,8 @@ class BenchSystem(System):
     def trust(self, table_id: str) -> Trust:
         return super().trust(table_id) if self.signed else TrustEverybody()
 
-    def accept(self, table_id: str) -> Callable[[Message], bool]:
-        return super().accept(table_id) if self.signed else lambda _: True
+    def accept(self, table_id: str, ours: Sequence[str] = ()) -> Callable[[Message], bool]:
+        return super().accept(table_id, ours) if self.signed else lambda _: True
 
     def sending_bus(self) -> LogBus:
         """As a client opens it: from the head, without the past."""

@@ -169,3 +169,22 @@ def test_the_past_of_a_conversation_is_checked_by_the_new_ring(keys: Path, ring:
     with pytest.raises(Untrusted) as caught:
         trust.check(root, [root])
     assert caught.value.rule == "signature.unknown_key"
+
+
+def test_a_process_whose_own_key_was_replaced_is_told(keys: Path, time: Time) -> None:
+    structlog.reset_defaults()
+    ring = WatchedKeyring(keys, time, ours=["user:eli"])
+
+    def said() -> list[str]:
+        time.now += LOOK_S
+        with capture_logs() as lines:
+            ring.subjects()
+        return [one["event"] for one in lines]
+
+    create_keys(keys, HOLDERS | {"kim": ["user:kim"]}, NOW)
+    assert said() == ["keyring.changed"]
+    create_keys(keys, HOLDERS | {"eli-2": ["user:eli"]}, NOW)
+    assert said() == ["keyring.changed", "keyring.our_key_replaced"]
+    assert said() == []
+    sign_anew(keys, lambda found: without("eli")(without("eli-2")(found)))
+    assert said() == ["keyring.changed", "keyring.our_key_replaced"]
