@@ -347,8 +347,10 @@ class System:
         sql = self._sql_engine()
         if self.settings.sql_engine == "warehouse":
             return Engines({"sql": sql})  # code is given copies of this home's tables, and these are elsewhere
+        from workers.adapters.sandbox.restoring import RestoreEngine
+
         code = CodeSandbox(self.home.root)
-        return Engines({"sql": sql, "python": code, "pyspark": code})
+        return Engines({"sql": sql, "python": code, "pyspark": code, "restore": RestoreEngine(self.home.root)})
 
     def _sql_engine(self) -> Engine:
         """Raises ConfigError when a warehouse is wanted and not all is said that it needs."""

@@ -12,7 +12,7 @@ import pytest_asyncio
 import structlog
 
 from workers.adapters.sandbox.engine import SparkSandbox
-from workers.ports import OutcomeUnknown, StatementFailed, StatementRefused
+from workers.ports import StatementFailed, StatementRefused
 
 #: Speaks the child's side of the protocol; `behave` decides what happens to a request.
 CHILD = """#!{python}
@@ -30,7 +30,7 @@ for line in sys.stdin:
 
 HELLO = "say(ready=True, abi=7)"
 ANSWER = "say(id=number, answer={'statement_class': 'select', 'columns': ['a'], 'table_versions': {}, 'plan': 'p', 'digest': 'd'})"
-EXECUTED = "{'columns': ['a'], 'rows': [[1]], 'truncated': False, 'row_count': 1, 'table': None, 'table_version': None}"
+EXECUTED = "{'columns': ['a'], 'rows': [[1]], 'truncated': False, 'row_count': 1}"
 
 Make = Callable[..., SparkSandbox]
 
@@ -90,11 +90,34 @@ async def test_a_child_that_dies_before_the_write_has_changed_nothing(make: Make
         await sandbox.run("x", "results.x", "grant-1", 1)
 
 
-async def test_a_child_that_dies_after_the_write_began_leaves_a_doubt(make: Make) -> None:
-    with pytest.raises(OutcomeUnknown):
-        await make("say(id=number, writing=True); os.kill(os.getpid(), signal.SIGKILL)").run(
-            "x", "results.x", "grant-1", 1
-        )
+@pytest.mark.parametrize(
+    ("staged", "rule"),
+    [
+        ({"target": "results.other"}, "target.mismatch"), ({"folder": "../../keys"}, "target.files"),
+        ({"folder": "/etc"}, "target.files"), ({"folder": ""}, "target.files"),
+    ],
+)  # fmt: skip
+async def test_a_child_that_lies_about_what_it_staged_writes_nothing(
+    make: Make, tmp_path: Path, staged: dict, rule: str
+) -> None:
+    """The child is where other people's SQL runs: what it says is checked, not believed."""
+    said = {"folder": "stage-1/table", "target": "results.x", "version": None, "verb": "create"} | staged
+    sandbox = make(f"say(id=number, answer={EXECUTED} | {{'staged': {said!r}}})")
+
+    with pytest.raises(StatementRefused) as refused:
+        await sandbox.run("SELECT 1 AS a", "results.x", "grant-1", 1)
+
+    assert refused.value.rule == rule
+    assert list((tmp_path / "home" / "warehouse" / "results").iterdir()) == []
+
+
+async def test_a_child_that_staged_nothing_has_failed(make: Make, tmp_path: Path) -> None:
+    said = {"folder": "stage-1/table", "target": "results.x", "version": None, "verb": "create"}
+
+    with pytest.raises((StatementFailed, StatementRefused)):
+        await make(f"say(id=number, answer={EXECUTED} | {{'staged': {said!r}}})").run("x", "results.x", "grant-1", 1)
+
+    assert list((tmp_path / "home" / "warehouse" / "results").iterdir()) == []
 
 
 async def test_a_child_that_takes_too_long_is_stopped_and_the_limit_named(make: Make) -> None:
@@ -105,9 +128,23 @@ async def test_a_child_that_takes_too_long_is_stopped_and_the_limit_named(make: 
     assert sandbox._process is None
 
 
-async def test_a_write_that_takes_too_long_leaves_a_doubt(make: Make) -> None:
-    with pytest.raises(OutcomeUnknown, match="longer than 1 s"):
-        await make("say(id=number, writing=True); time.sleep(60)", timeout_s=1.0).run("x", "results.x", "grant-1", 1)
+async def test_a_run_is_cancelled_by_its_grant_and_the_next_one_runs(make: Make, tmp_path: Path) -> None:
+    slow = f"time.sleep(60) if request['sql'] == 'slow' else None; say(id=number, answer={EXECUTED})"
+    sandbox = make(slow)
+    running = asyncio.create_task(sandbox.run("slow", "results.x", "grant-1", 1))
+    while not (tmp_path / "heard").exists():
+        await asyncio.sleep(0.01)
+    child = sandbox._process.pid
+
+    assert not await sandbox.cancel("grant-2")
+    assert await sandbox.cancel("grant-1")
+
+    with pytest.raises(StatementFailed, match="cancelled, and changed nothing"):
+        await running
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
+    assert (await sandbox.run("quick", None, "grant-3", 1)).result.rows == ((1,),)
+    assert not await sandbox.cancel("grant-3")
 
 
 async def test_the_next_request_finds_a_new_child(make: Make) -> None:

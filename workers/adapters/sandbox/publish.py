@@ -56,7 +56,9 @@ class Mark:
     grant_id: str
     code_sha256: str
 
-    def into(self, info: dict[str, Any], base: int | None) -> Iterator[dict[str, Any]]:
+    def actions(self, entry: Entry, base: int | None) -> Iterator[dict[str, Any]]:
+        """The entry as a line each, with the mark in it."""
+        info = entry.info
         kept = {name: info[name] for name in ("operation", "operationParameters", "operationMetrics") if name in info}
         yield {
             "commitInfo": {
@@ -71,6 +73,13 @@ class Mark:
             }
         }
         yield {"txn": {"appId": history.app_id(self.grant_id), "version": history.TXN_VERSION}}
+        if entry.protocol is not None:
+            yield {"protocol": entry.protocol}
+        if entry.metadata is not None:
+            yield {"metaData": entry.metadata}
+        yield from ({"remove": action} for action in entry.removes)
+        yield from ({"add": action} for action in entry.adds)
+        yield from ({"cdc": action} for action in entry.changes)
 
 
 @dataclass(frozen=True)
@@ -99,7 +108,7 @@ def publish(staged: Staged, path: Path, base: int | None, kind: str, mark: Mark)
         return _create(staged, path, entry, mark, target)
     table = _unmoved(path, base, target)
     _check(entry, _active(table), kind, target)
-    actions = [*mark.into(entry.info, base), *_actions(entry)]
+    actions = list(mark.actions(entry, base))
     with _copies(staged, path, [action["path"] for action in (*entry.adds, *entry.changes)]) as keep:
         version = commit(path, base, actions, mark)
         keep()
@@ -126,8 +135,8 @@ def drop(path: Path, warehouse: Path, base: int, mark: Mark) -> int:
     """Empty the table in a version that says so, then move it to where `undo` finds it."""
     target = f"{path.parent.name}.{path.name}"
     table = _unmoved(path, base, target)
-    removed = emptied(table)
-    version = commit(path, base, [*mark.into({"operation": history.DROP}, base), *removed], mark)
+    gone = Entry(info={"operation": history.DROP}, removes=emptied(table))
+    version = commit(path, base, mark.actions(gone, base), mark)
     bury(path, warehouse, mark.grant_id)
     return version
 
@@ -139,11 +148,22 @@ def bury(path: Path, warehouse: Path, grant_id: str) -> None:
     _sync_folder(path.parent)
 
 
+def bring_back(grave: Path, path: Path) -> None:
+    """A dropped table to where it was; it is still empty, as its last version says."""
+    try:
+        grave.rename(path)
+    except OSError as error:
+        raise StatementRefused(
+            "target.exists", f"there is something at {path.name} already: {error.strerror}"
+        ) from error
+    _sync_folder(path.parent)
+
+
 def emptied(table: DeltaTable) -> list[dict[str, Any]]:
-    """Actions that remove every file of a table."""
+    """`remove` actions of every file of a table."""
     now = time.time_ns() // 1_000_000
     return [
-        {"remove": {"path": name, "deletionTimestamp": now, "dataChange": True, "extendedFileMetadata": False}}
+        {"path": name, "deletionTimestamp": now, "dataChange": True, "extendedFileMetadata": False}
         for name in sorted(_active(table))
     ]
 
@@ -204,16 +224,6 @@ def _check(entry: Entry, active: set[str], kind: str, target: str) -> None:
         raise StatementRefused("target.files", f"the statement would change {wrong} of {target}: nothing was written")
 
 
-def _actions(entry: Entry) -> Iterator[dict[str, Any]]:
-    if entry.protocol is not None:
-        yield {"protocol": entry.protocol}
-    if entry.metadata is not None:
-        yield {"metaData": entry.metadata}
-    yield from ({"remove": action} for action in entry.removes)
-    yield from ({"add": action} for action in entry.adds)
-    yield from ({"cdc": action} for action in entry.changes)
-
-
 def _active(table: DeltaTable) -> set[str]:
     actions = table.get_add_actions()
     return set(actions.column("path").to_pylist())
@@ -235,7 +245,7 @@ def _create(staged: Staged, path: Path, entry: Entry, mark: Mark, target: str) -
             place = local_path(action["path"])
             (made / place).parent.mkdir(parents=True, exist_ok=True)
             _copy(staged.open(place), made / place)
-        _put_if_absent(entry_path(made, 0), [*mark.into(entry.info, None), *_actions(entry)])
+        _put_if_absent(entry_path(made, 0), mark.actions(entry, None))
         path.parent.mkdir(parents=True, exist_ok=True)
         _sync_folder(made)
         try:
