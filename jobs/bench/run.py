@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from config.settings import Settings
-from jobs.bench import appends, bus, hops, long, pipeline
+from jobs.bench import appends, bus, decisions, hops, long, pipeline
 from jobs.bench.table import Measurements
 from jobs.bootstrap import System
 from jobs.init_home import initialise
@@ -18,11 +18,12 @@ PARTS = {
     "append": "one message a commit",
     "hop": "between two processes",
     "pipeline": "five agents",
+    "decision": "the policy, by 200 rules",
     "idle": "nothing to do",
     "bus": "the bus against PostgreSQL, Redis and Spark",
 }
 #: Measured when no part is named: what needs nothing but Tailrace.
-USUAL = ("append", "hop", "pipeline", "idle")
+USUAL = ("append", "hop", "decision", "pipeline", "idle")
 
 
 def run(
@@ -52,6 +53,8 @@ def run(
             appends.measure(scratch, say, out)
         if "hop" in parts:
             hops.measure(scratch, say, out)
+        if "decision" in parts:
+            decisions.measure(say, out)
         if "pipeline" in parts or "idle" in parts:
             system = System(Settings.load(home=str(scratch / "home")))
             say("a home with the sample data")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, time
+from functools import cached_property
 from zoneinfo import ZoneInfo
 
 from schemas.payloads import EffectPreview
@@ -44,6 +45,13 @@ class Facts:
     def is_code(self) -> bool:
         return self.subject == "execution"
 
+    @cached_property
+    def columns(self) -> list[str] | None:
+        """Every column that is read, by its full name."""
+        if self.reads is None:
+            return None
+        return [f"{table}.{column}" for table, columns in self.reads.items() for column in columns]
+
 
 def written(statement_class: str | None, writes: str | None) -> tuple[str, ...] | None:
     """What is written, from what a dry run says: it names no table for what only reads."""
@@ -67,17 +75,47 @@ def lost(statement_class: str | None, changes: EffectPreview | None) -> tuple[in
 
 @dataclass(frozen=True)
 class Condition:
-    """`name` and `wanted` as the policy has them; `fact` names what the question has to tell for it."""
+    """`name` and `wanted` as the policy has them; `fact` names what the question has to tell for it.
+
+    `of_code`: what is said of statements says nothing of a document or a retraining; there it does not hold.
+    """
 
     name: str
     wanted: object
     fact: str
     check: Callable[[Facts], Truth]
+    of_code: bool = False
+
+    def truth(self, facts: Facts) -> Truth:
+        return False if self.of_code and not facts.is_code else self.check(facts)
 
 
-def compiled(when: When, zone: ZoneInfo) -> tuple[Condition, ...]:
-    """The cheap ones first: most rules fail on one of them."""
-    return tuple(_conditions(when, zone))
+class Conditions:
+    """All conditions of a rule, of which each must hold: Kleene's logic."""
+
+    def __init__(self, when: When, zone: ZoneInfo) -> None:
+        # The cheap ones first: most rules fail on one of them.
+        self._all = tuple(_conditions(when, zone))
+        self._checks = tuple(condition.check for condition in self._all)
+        self._of_code = any(condition.of_code for condition in self._all)
+
+    def truth(self, facts: Facts) -> Truth:
+        if self._of_code and not facts.is_code:
+            return False
+        truth: Truth = True
+        for check in self._checks:
+            found = check(facts)
+            if found is False:
+                return False
+            if found is None:
+                truth = None
+        return truth
+
+    def because(self, facts: Facts) -> tuple[Condition, ...]:
+        """The conditions that do not hold, or else those that nobody knows of."""
+        truths = [(condition, condition.truth(facts)) for condition in self._all]
+        wrong = tuple(condition for condition, truth in truths if truth is False)
+        return wrong or tuple(condition for condition, truth in truths if truth is None)
 
 
 def _conditions(when: When, zone: ZoneInfo) -> Iterator[Condition]:
@@ -91,14 +129,14 @@ def _conditions(when: When, zone: ZoneInfo) -> Iterator[Condition]:
         wanted = _one_of(when.environments, lambda facts: facts.environment)
         yield Condition("environments", when.environments, "environment", wanted)
     if when.languages is not None:
-        wanted = _of_code(_one_of(when.languages, lambda facts: facts.language))
-        yield Condition("languages", when.languages, "language", wanted)
+        wanted = _one_of(when.languages, lambda facts: facts.language)
+        yield Condition("languages", when.languages, "language", wanted, of_code=True)
     if when.classes is not None:
-        wanted = _of_code(_one_of(when.classes, lambda facts: facts.statement_class))
-        yield Condition("classes", when.classes, "class", wanted)
+        wanted = _one_of(when.classes, lambda facts: facts.statement_class)
+        yield Condition("classes", when.classes, "class", wanted, of_code=True)
     if when.not_before is not None or when.not_after is not None:
         window = (when.not_before or time.min, when.not_after or time.max)
-        said = f"{when.not_before or 'midnight'} to {when.not_after or 'midnight'} {zone.key}"
+        said = f"{_hour(when.not_before)} to {_hour(when.not_after)} {zone.key}"
         yield Condition("not_before, not_after", said, "time", _within(*window))
     if when.weekdays is not None:
         days = frozenset(WEEKDAYS.index(day) for day in when.weekdays)
@@ -110,6 +148,10 @@ def _conditions(when: When, zone: ZoneInfo) -> Iterator[Condition]:
         yield Condition("confidence_at_least", when.confidence_at_least, "confidence", _not(below))
     yield from _sizes(when)
     yield from _lineage(when)
+
+
+def _hour(value: time | None) -> str:
+    return "midnight" if value is None else f"{value:%H:%M}"
 
 
 def _sizes(when: When) -> Iterator[Condition]:
@@ -124,38 +166,29 @@ def _sizes(when: When) -> Iterator[Condition]:
     for name, limit, fact, number, over in numbers:
         if limit is not None:
             exceeds = _over(number, limit)
-            yield Condition(name, limit, fact, _of_code(exceeds if over else _not(exceeds)))
+            yield Condition(name, limit, fact, exceeds if over else _not(exceeds), of_code=True)
 
 
 def _lineage(when: When) -> Iterator[Condition]:
     if when.reads is not None:
         some = _some(when.reads, lambda facts: facts.reads)
-        yield Condition("reads", when.reads, "tables read", _of_code(some))
+        yield Condition("reads", when.reads, "tables read", some, of_code=True)
     if when.writes is not None:
         some = _some(when.writes, lambda facts: facts.writes)
-        yield Condition("writes", when.writes, "table written", _of_code(some))
+        yield Condition("writes", when.writes, "table written", some, of_code=True)
     if when.columns is not None:
-        yield Condition("columns", when.columns, "columns read", _of_code(_some(when.columns, _columns)))
+        yield Condition(
+            "columns", when.columns, "columns read", _some(when.columns, lambda facts: facts.columns), of_code=True
+        )
     if when.reads_only is not None:
         every = _every(when.reads_only, lambda facts: facts.reads)
-        yield Condition("reads_only", when.reads_only, "tables read", _of_code(every))
+        yield Condition("reads_only", when.reads_only, "tables read", every, of_code=True)
     if when.writes_only is not None:
         every = _every(when.writes_only, lambda facts: facts.writes)
-        yield Condition("writes_only", when.writes_only, "table written", _of_code(every))
-
-
-def _columns(facts: Facts) -> Iterable[str] | None:
-    if facts.reads is None:
-        return None
-    return [f"{table}.{column}" for table, columns in facts.reads.items() for column in columns]
+        yield Condition("writes_only", when.writes_only, "table written", every, of_code=True)
 
 
 # --- how one condition is looked at ----------------------------------------------------------------------------------
-
-
-def _of_code(check: Callable[[Facts], Truth]) -> Callable[[Facts], Truth]:
-    """What is said of statements says nothing of a document or a retraining: there it does not hold."""
-    return lambda facts: facts.is_code and check(facts)
 
 
 def _one_of(wanted: Iterable[str], value: Callable[[Facts], str | None]) -> Callable[[Facts], Truth]:
@@ -202,8 +235,14 @@ def _some(patterns: Iterable[str], names: Callable[[Facts], Iterable[str] | None
         found = names(facts)
         if found is None:
             return None
-        truths = {matches(name) for name in found}
-        return True if True in truths else None if None in truths else False
+        truth: Truth = False
+        for name in found:
+            one = matches(name)
+            if one is True:
+                return True
+            if one is None:
+                truth = None
+        return truth
 
     return check
 
@@ -215,8 +254,14 @@ def _every(patterns: Iterable[str], names: Callable[[Facts], Iterable[str] | Non
         found = names(facts)
         if found is None:
             return None
-        truths = {matches(name) for name in found}
-        return False if False in truths else None if None in truths else True
+        truth: Truth = True
+        for name in found:
+            one = matches(name)
+            if one is False:
+                return False
+            if one is None:
+                truth = None
+        return truth
 
     return check
 
@@ -226,37 +271,39 @@ def _every(patterns: Iterable[str], names: Callable[[Facts], Iterable[str] | Non
 
 def _matcher(patterns: Iterable[str]) -> Callable[[str], Truth]:
     """Whether some pattern matches a name; None when that depends on what the name leaves open."""
-    several = [_Pattern(pattern) for pattern in patterns]
+    texts = [pattern.lower() for pattern in patterns]
+    if "*" in texts:
+        return lambda name: True
+    sure = re.compile("|".join(_expression(text) for text in texts))
+    lengths = {text.count(".") for text in texts}
+    several = [_Pattern(text) for text in texts]
 
     def matches(name: str) -> Truth:
-        truths = [pattern.matches(name) for pattern in several]
-        return True if True in truths else None if None in truths else False
+        if sure.fullmatch(name):
+            return True
+        if name.endswith(_ALL_OF_IT) or lengths != {name.count(".")}:
+            return None if any(pattern.may_match(name) for pattern in several) else False
+        return False
 
     return matches
 
 
+#: How the full name of all columns of a table ends.
+_ALL_OF_IT = f".{ALL_COLUMNS}"
+
+
 class _Pattern:
-    """A dotted name with `*` in it, which stands for anything within its part; alone, for every name."""
+    """A dotted name with `*` in it, which stands for anything within its part."""
 
-    def __init__(self, pattern: str) -> None:
-        self._all = pattern == "*"
-        self._texts = pattern.lower().split(".")
-        self._parts = [_part(text) for text in self._texts]
+    def __init__(self, text: str) -> None:
+        self._parts = [re.compile(_expression(part)) for part in text.split(".")]
 
-    def matches(self, name: str) -> Truth:
-        if self._all:
-            return True
-        parts = name.split(".")
-        # From the right: schema.table may be meant by catalog.schema.table, and it may not.
-        sure = len(parts) == len(self._parts)
-        for text, pattern, part in zip(reversed(self._texts), reversed(self._parts), reversed(parts), strict=False):
-            if part == ALL_COLUMNS:
-                sure = sure and text == "*"
-            elif not pattern.fullmatch(part):
-                return False
-        return True if sure else None
+    def may_match(self, name: str) -> bool:
+        """From the right: schema.table may be meant by catalog.schema.table, and all columns of a table are any of them."""
+        parts = zip(reversed(self._parts), reversed(name.split(".")), strict=False)
+        return all(part == ALL_COLUMNS or pattern.fullmatch(part) for pattern, part in parts)
 
 
-def _part(text: str) -> re.Pattern[str]:
+def _expression(text: str) -> str:
     # `[^.]*` twice in a row would take quadratic time on hostile names.
-    return re.compile("[^.]*".join(re.escape(piece) for piece in re.split(r"\*+", text)))
+    return "[^.]*".join(re.escape(piece) for piece in re.split(r"\*+", text))

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from schemas.payloads import CodeDryRun, EffectPreview, Need, RequestExecution, Subject
 from schemas.policy import Approval, Drift, Policy, Rule
-from workers.governance.conditions import Condition, Facts, Truth, compiled, lost, written
+from workers.governance.conditions import Condition, Conditions, Facts, Truth, lost, written
 from workers.ports import Roles
 
 #: The rule that is named when none of the policy's speaks of what was asked.
@@ -73,7 +73,7 @@ class PolicyEngine:
         self.policy = policy
         self.digest = policy.digest
         self._zone = ZoneInfo(policy.timezone)
-        rules = [(rule, compiled(rule.when, self._zone)) for rule in policy.rules]
+        rules = [(rule, Conditions(rule.when, self._zone)) for rule in policy.rules]
         self._denies = [(rule, conditions) for rule, conditions in rules if rule.effect == "deny"]
         self._others = [(rule, conditions) for rule, conditions in rules if rule.effect != "deny"]
         self._rules = rules
@@ -82,10 +82,10 @@ class PolicyEngine:
         """Denies only what is denied whatever the dry run will say."""
         facts = self._facts(question)
         for rule, conditions in self._denies:
-            if _truth(conditions, facts) is True:
+            if conditions.truth(facts) is True:
                 return self._decision(rule, rule.reason)
         for rule, conditions in self._others:
-            if _truth(conditions, facts) is not False:
+            if conditions.truth(facts) is not False:
                 return Decision("allow", rule.id, "the policy may let it happen: the dry run will say", self.digest)
         return self._default(question)
 
@@ -93,12 +93,12 @@ class PolicyEngine:
         """With everything that is known after the dry run."""
         facts = self._facts(question)
         for rule, conditions in self._denies:
-            truth = _truth(conditions, facts)
+            truth = conditions.truth(facts)
             if truth is not False:
                 return self._decision(rule, rule.reason + _in_doubt(truth, conditions, facts))
         possible: list[tuple[Rule, str]] = []
         for rule, conditions in self._others:
-            truth = _truth(conditions, facts)
+            truth = conditions.truth(facts)
             if truth is True:
                 return self._combined(possible, rule)
             if truth is None and rule.effect == "approve":
@@ -108,7 +108,7 @@ class PolicyEngine:
     def explain(self, question: Question) -> Sequence[Look]:
         """How every rule stands to it, in the order of the policy."""
         facts = self._facts(question)
-        return [Look(rule, _truth(conditions, facts), _because(conditions, facts)) for rule, conditions in self._rules]
+        return [Look(rule, conditions.truth(facts), conditions.because(facts)) for rule, conditions in self._rules]
 
     def _facts(self, question: Question) -> Facts:
         removed, replaced = lost(question.statement_class, question.changes)
@@ -157,28 +157,10 @@ def _statement(question: Question) -> str:
     return f"{'an' if said[:1] in 'aeiou' and said else 'a'} {said + ' ' if said else ''}statement{where}"
 
 
-def _truth(conditions: Iterable[Condition], facts: Facts) -> Truth:
-    """All of them, in Kleene's logic."""
-    truth: Truth = True
-    for condition in conditions:
-        found = condition.check(facts)
-        if found is False:
-            return False
-        if found is None:
-            truth = None
-    return truth
-
-
-def _because(conditions: Iterable[Condition], facts: Facts) -> tuple[Condition, ...]:
-    truths = [(condition, condition.check(facts)) for condition in conditions]
-    wrong = tuple(condition for condition, truth in truths if truth is False)
-    return wrong or tuple(condition for condition, truth in truths if truth is None)
-
-
-def _in_doubt(truth: Truth, conditions: Iterable[Condition], facts: Facts) -> str:
+def _in_doubt(truth: Truth, conditions: Conditions, facts: Facts) -> str:
     if truth is not None:
         return ""
-    unknown = ", ".join(dict.fromkeys(condition.fact for condition in _because(conditions, facts)))
+    unknown = ", ".join(dict.fromkeys(condition.fact for condition in conditions.because(facts)))
     return f" (not known, and so counted against it: {unknown})"
 
 

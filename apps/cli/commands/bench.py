@@ -17,7 +17,7 @@ def bench(
         list[str] | None,
         typer.Argument(
             metavar="[PART]...",
-            help="append, hop, idle, pipeline: all of these when none is named; bus: against PostgreSQL, Redis and Spark.",
+            help="append, hop, decision, idle, pipeline: all of these when none is named; bus: beside PostgreSQL, Redis, Spark.",
         ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="bus: fewer rounds, for a first look.")] = False,
