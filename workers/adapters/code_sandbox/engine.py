@@ -192,8 +192,6 @@ class CodeSandbox:
     def _wall_settings(
         self, language: str, scratch: Path, limits: Limits, readable: list[str], links: Mapping[str, str]
     ) -> dict[str, Any]:
-        spark = language == "pyspark"
-        engine = {"java_home": str(places.java_home()), "cores": 2, "memory": f"{limits.memory // 4 // MIB}m"}
         return {
             "language": language,
             "folder": str(scratch),
@@ -201,7 +199,9 @@ class CodeSandbox:
             "readable": readable,
             "links": dict(links),
             "limits": limits.as_dict(),
-            "engine": engine if spark else {},
+            "engine": {}
+            if language == "python"
+            else {**places.spark(), "cores": 2, "memory": f"{limits.memory // 4 // MIB}m"},
         }
 
     def _publish(self, answer: dict[str, Any], target: str | None, mark: publish.Mark, scratch: Path) -> dict[str, Any]:

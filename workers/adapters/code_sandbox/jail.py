@@ -27,7 +27,7 @@ from workers.adapters.code_sandbox.limits import Limits
 from workers.adapters.sandbox import landlock
 
 #: Seconds between two looks at the memory of all processes.
-LOOK_S = 0.1
+LOOK_S = 0.2
 
 #: Where a run by root finds a user that nobody else is: above all ranges that distributions and containers hand out.
 FIRST_USER, USERS = 1_900_000_000, 65_536
@@ -268,6 +268,7 @@ class Inside:
         except BaseException as error:
             os.write(2, f"the walls could not be closed: {error}\n".encode())
             os._exit(97)
+        os.environ.pop("PYTHONPATH", None)  # what it leads to is not here
         code = 98
         try:
             code = runner.run(self._settings["language"], _RESULT, _REPORT, self._settings["engine"])

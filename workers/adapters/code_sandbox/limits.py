@@ -13,7 +13,7 @@ GIB = 1024 * MIB
 class Limits:
     """Bytes and seconds. What is above ends the run with a word about which limit it was, never by harming the machine.
 
-    `memory`: of one process of Python; of all processes together where there are several, looked at ten times a second.
+    `memory`: of one process of Python; of all processes together where there are several, looked at five times a second.
     `processes` counts threads as well. `scratch`: what may be in the run's own folder, which is kept in memory.
     `result`: the size of the result, and of any one file. `output`: how much of what was printed is kept; a run that
     prints more than `flood` is ended. `snapshot`: all tables that are read, together. `code`: its own length.

@@ -6,8 +6,10 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable
+from importlib.resources import files
 from pathlib import Path
 
+from bus.streaming import jars
 from workers.ports import StatementFailed, StatementRefused
 
 _LIBRARIES = ("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/share/zoneinfo", "/etc/ld.so.cache")
@@ -21,6 +23,7 @@ def readable(language: str) -> tuple[list[str], dict[str, str]]:
     if language == "pyspark":
         java = java_home()
         wanted += [*_PROGRAMS, str(java), os.path.realpath(java), *(str(place) for place in Path("/etc").glob("java*"))]
+        wanted.append(str(jars.jars_folder()))
     links = {place: os.readlink(place) for place in wanted if place.count("/") == 1 and os.path.islink(place)}
     there = {place for place in wanted if place not in links and os.path.exists(place)}
     return sorted(place for place in there if not any(Path(place).is_relative_to(o) for o in there - {place})), links
@@ -37,10 +40,23 @@ def refuse_inside(readable_places: Iterable[str], home: Path) -> None:
             )
 
 
+def spark() -> dict[str, str]:
+    """What a small Spark is started with: Java, how it logs, and the archive of loaded classes with the JARs it is for."""
+    archive = jars.archive_path()
+    try:
+        class_path = os.pathsep.join(str(jar) for jar in jars.jar_paths())
+    except jars.JarsMissing:
+        class_path = ""  # Delta's; nothing here needs them but the archive
+    return {
+        "java_home": str(java_home()),
+        "class_path": class_path,
+        "archive": str(archive) if archive and archive.is_file() else "",
+        "logging": (files("bus.streaming") / "log4j2.properties").read_text(),
+    }
+
+
 def java_home() -> Path:
     """Raises StatementFailed where there is no Java."""
-    from bus.streaming import jars
-
     found = jars.java_home() or os.environ.get("JAVA_HOME")
     if found:
         return Path(found)

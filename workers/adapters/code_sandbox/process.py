@@ -22,6 +22,9 @@ GONE_WITHIN_S = 10.0
 #: What processes of ours need to know of our environment. Everything else, tokens above all, stays here.
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
 
+#: What Java says before any code runs, whatever it is told.
+_NOISE = (b"WARNING: Using incubator modules: jdk.incubator.vector",)
+
 _PIECE = 64 * 1024
 
 
@@ -153,6 +156,8 @@ class Walls:
             if total > limits.flood:
                 self.stop("flood")
         cut = total - len(head) - len(tail)
+        if self._settings["language"] == "pyspark":
+            head = b"".join(line for line in head.splitlines(keepends=True) if line.strip() not in _NOISE)
         gap = f"\n[{cut} bytes are not kept]\n".encode() if cut else b""
         return printable(head + gap + tail)
 
@@ -160,6 +165,7 @@ class Walls:
 def code_environment(work: str) -> dict[str, str]:
     """Few threads, one allocator that keeps to its limit, and nothing that makes two runs differ."""
     return environment(
+        PATH="/usr/bin:/bin",
         HOME=work,
         TMPDIR=work,
         LANG="C.UTF-8",

@@ -8,20 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-#: What Java has to say belongs to nobody's output, but its errors.
-LOGGING = """
-rootLogger.level = error
-rootLogger.appenderRef.stderr.ref = console
-appender.console.type = Console
-appender.console.name = console
-appender.console.target = SYSTEM_ERR
-appender.console.layout.type = PatternLayout
-appender.console.layout.pattern = %p %c: %m%n
-"""
-
 
 def start(engine: Mapping[str, Any], work: Path) -> Any:
-    """The session; `engine` says where Java is, and how much Spark may take."""
+    """The session; `engine` says where Java and its archive of classes are, and how much Spark may take."""
     import pyspark
     from pyspark.sql import SparkSession
 
@@ -32,7 +21,7 @@ def start(engine: Mapping[str, Any], work: Path) -> Any:
         JAVA_HOME=engine["java_home"],
         SPARK_LAUNCHER_OPTS="-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xshare:auto -XX:-UsePerfData",
     )
-    (work / "log4j2.properties").write_text(LOGGING)
+    (work / "log4j2.properties").write_text(engine["logging"])
     builder = SparkSession.builder
     for key, value in settings(engine, work).items():
         builder = builder.config(key, value)
@@ -44,6 +33,7 @@ def settings(engine: Mapping[str, Any], work: Path) -> dict[str, str]:
         "-XX:TieredStopAtLevel=1",
         "-XX:+UseSerialGC",
         "-Xshare:auto",
+        *([f"-XX:SharedArchiveFile={engine['archive']}"] if engine["archive"] else []),
         "-XX:-UsePerfData",
         "-XX:+ExitOnOutOfMemoryError",
         f"-Djava.io.tmpdir={work}",
@@ -58,13 +48,18 @@ def settings(engine: Mapping[str, Any], work: Path) -> dict[str, str]:
         "spark.driver.memory": engine["memory"],
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
-        "spark.driver.extraJavaOptions": " ".join(java),
+        "spark.driver.extraJavaOptions": " ".join(f'"{option}"' for option in java),
+        "spark.driver.extraClassPath": engine["class_path"],
         "spark.driver.maxResultSize": "256m",
         "spark.local.dir": str(work),
         "spark.sql.warehouse.dir": str(work / "warehouse"),
         "spark.sql.catalogImplementation": "in-memory",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": str(engine["cores"]),
+        # Compiling Java for each query costs more than interpreting it over a few thousand rows.
+        "spark.sql.codegen.wholeStage": "false",
+        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+        "spark.sql.execution.pythonUDF.arrow.enabled": "false",  # it wants pandas, and warns
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
