@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -79,11 +80,25 @@ def test_a_home_without_upkeeps_key_says_what_is_missing(run: Run, home: System)
         (["--retain-days", "3"], "nothing says where they go"),
         (["--retain-days", "3", "--archive", "x", "--discard"], "throws away"),
         (["--retain-days", "0", "--archive", "x"], "retain-days"),
+        (["--metrics-port", "9464"], "served while upkeep watches"),
+        (["--watch", "--metrics-address", "0.0.0.0"], "not at which port"),
+        (["--watch", "--metrics-port", "70000"], "metrics-port"),
     ],
 )
-def test_nothing_leaves_by_mistake(run: Run, kept: System, words: list[str], said: str) -> None:
+def test_nothing_is_done_that_was_not_said_whole(run: Run, kept: System, words: list[str], said: str) -> None:
     found = run("upkeep", *words)
     assert (found.code, said in found.err) == (2, True), found.err
+
+
+def test_a_port_that_somebody_else_has_is_named(run: Run, kept: System) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        said = run("upkeep", "--watch", "--metrics-port", port, "--json")
+    assert said.code == 1
+    assert f"127.0.0.1:{port}" in said.json["error"]["cause"]
+    assert "another --metrics-port" in said.json["error"]["remedy"]
 
 
 def test_unity_catalog_keeps_its_own_tables(run: Run, kept: System, monkeypatch: pytest.MonkeyPatch) -> None:
