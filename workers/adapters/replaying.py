@@ -35,6 +35,9 @@ from workers.runtime.replaying import SLACK, Moment, Recording
 #: Rules by which ExecutionAgent itself refuses; every other rule is the engine's.
 _AGENTS_RULES = ("dry_run.", "grant.", "principal.", "signature.", "message.")
 _DRY_RUN_FAILED = "execution.dry_run"
+_MOVED = "grant.dry_run_changed"
+_HOW_THEY_MOVED = "effect: the tables had changed since the dry run, and how is not in the log"
+_ENDED = ("execution.cancelled", "execution.timeout")
 
 
 class ReplayingEngine:
@@ -62,18 +65,36 @@ class ReplayingEngine:
     async def run(self, statement: Statement, grant_id: str, row_limit: int, *, digest: str | None = None) -> Executed:
         sql, target = statement.text, statement.target
         outcome = self._recording("run").outputs
-        for run in _payloads(outcome, CodeRun):
-            if (run.code, run.result.table, run.grant_id) == (sql, target, grant_id):
-                rows = tuple(tuple(row) for row in run.result.rows[:row_limit])
-                truncated = run.result.truncated or len(run.result.rows) > row_limit
-                result = Rows(tuple(run.result.columns), rows, truncated)
-                return Executed(result, run.row_count, run.result.table, run.result.table_version, 0.0)
+        if any(found.rule == _MOVED for found in _payloads(outcome, Refused)):
+            raise self._moment.skip(_HOW_THEY_MOVED)
         for settled in _payloads(outcome, ExecutionSettled):
-            if (settled.code, settled.target, settled.grant_id) == (sql, target, grant_id):
-                raise OutcomeUnknown(settled.reason) if settled.step == "in_doubt" else StatementFailed(settled.reason)
+            if (settled.code, settled.target, settled.grant_id) != (sql, target, grant_id):
+                continue
+            if settled.step == "done" and not settled.proof:
+                return self._executed(_payloads(outcome, CodeRun), settled, row_limit)
+            if any(found.rule in _ENDED for found in _payloads(outcome, Failed)):
+                raise self._moment.skip("effect: it was ended from outside")
+            unknown = settled.step == "in_doubt" or settled.proof
+            raise OutcomeUnknown(settled.reason) if unknown else StatementFailed(settled.reason)
         raise self._moment.skip(f"effect: the log holds no run of this code under grant {grant_id}")
 
+    def _executed(self, said: Sequence[CodeRun], settled: ExecutionSettled, row_limit: int) -> Executed:
+        for run in said:
+            if run.grant_id == settled.grant_id and run.row_count is not None:
+                found = run.result
+                rows = tuple(tuple(row) for row in found.rows[:row_limit])
+                result = Rows(tuple(found.columns), rows, found.truncated or len(found.rows) > row_limit)
+                before = settled.table_version_before
+                return Executed(result, run.row_count, found.table, found.table_version, 0.0, before, found.reference)
+        raise self._moment.skip(f"effect: the log holds no result of grant {settled.grant_id}")
+
     async def outcome_of(self, grant_id: str, target: str) -> Outcome | None:
+        """What the target proved then, as far as it was written down."""
+        for settled in _payloads(self._recording("proof").outputs, ExecutionSettled):
+            if (settled.grant_id, settled.target) == (grant_id, target):
+                if not settled.proof:
+                    raise OutcomeUnknown("the target did not tell")
+                return Outcome(target, settled.table_version) if settled.step == "done" else None
         raise self._moment.skip("effect: what a table says of a grant is not in the log")
 
     async def cancel(self, grant_id: str) -> bool:
@@ -93,8 +114,8 @@ class ReplayingEngine:
 
     def _approved(self, recording: Recording, statement: Statement) -> DryRun | None:
         """Before a run the engine is asked again: the same as was approved, unless the log says otherwise."""
-        if any(refused.rule == "grant.dry_run_changed" for refused in _payloads(recording.outputs, Refused)):
-            raise self._moment.skip("effect: the tables had changed since the dry run, and how is not in the log")
+        if any(refused.rule == _MOVED for refused in _payloads(recording.outputs, Refused)):
+            raise self._moment.skip(_HOW_THEY_MOVED)
         if not _payloads(recording.outputs, CodeRun) and not _payloads(recording.outputs, ExecutionSettled):
             self._raise_refusal(recording.outputs)
         asked = {

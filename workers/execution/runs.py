@@ -121,7 +121,8 @@ class Runs:
             try:
                 digest = await self._digest_now(run, context)
             except (GrantRefused, StatementRefused) as error:
-                return telling.refused(error.rule, error.reason)
+                say = telling.sent_back if error.rule == MOVED else telling.refused
+                return say(error.rule, error.reason)
             except StatementFailed as error:
                 return telling.failed("execution.dry_run", str(error))
         # The claim is in the log before the effect starts: from here on it happens at most once.
@@ -222,7 +223,7 @@ class Runs:
             reason = f"since the dry run that was approved, {changes or 'the plan has changed'}; ask again"
         except (StatementRefused, StatementFailed):
             log.info("execution.cannot_compare", grant=telling.run.grant.grant_id)
-        return [telling.settled("failed", reason=reason), *telling.refused(MOVED, reason)]
+        return [telling.settled("failed", reason=reason), *telling.sent_back(MOVED, reason)]
 
     def _done(self, effect: _Effect, done: Executed) -> list[Outgoing]:
         telling, grant = effect.telling, effect.run.grant

@@ -7,6 +7,7 @@ from typing import Any
 
 from schemas.envelope import EVERYONE, Message
 from schemas.payloads import ExecutionClaimed, ExecutionSettled, Failed, Payload, Refused, RequestExecution, RunCode
+from workers.execution.grants import AUTHORITY
 from workers.execution.limits import storable
 from workers.runtime.base import Outgoing, audit
 
@@ -47,6 +48,15 @@ class Telling:
         return [
             self.fact("grant.refused", "refused", rule, reason),
             self.answer(Refused(rule=rule, reason=reason)),
+        ]
+
+    def sent_back(self, rule: str, reason: str) -> list[Outgoing]:
+        """To governance, not to whoever waits: it may have it tried, and approved, once more."""
+        reason = storable(reason)
+        refused = Refused(rule=rule, reason=reason)
+        return [
+            self.fact("grant.refused", "refused", rule, reason),
+            Outgoing(AUTHORITY, refused, "response", causation_id=self._cause),
         ]
 
     def failed(self, rule: str, reason: str, action: str = "execution.failed", **details: object) -> list[Outgoing]:
