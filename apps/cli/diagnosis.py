@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from apps.cli.checks import Finding, Place, agents, fail, home, machine, ok, run
+from apps.cli.checks import Finding, Place, agents, fail, home, machine, ok, policy, run
 
 
 def examine() -> list[Finding]:
     settings, place = _settings()
-    checks = (*machine.CHECKS, *home.CHECKS)
+    checks = (*machine.CHECKS, *policy.CHECKS, *home.CHECKS)
     if place.home.root.is_dir():
         checks += (*home.INSIDE, *agents.CHECKS)
     return [settings, *run(checks, place)]

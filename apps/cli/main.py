@@ -31,6 +31,7 @@ COMMANDS = (
     "memory",
     "replay",
     "redact",
+    "policy",
     "audit",
     "upkeep",
     "jobs",

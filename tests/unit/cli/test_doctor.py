@@ -236,7 +236,7 @@ def test_the_command_in_a_home_without_data(run: Run, place: Place) -> None:
     said = run("doctor", "--json")
     names = [check["name"] for check in said.json["checks"]]
     assert names == [
-        "settings", "python", "packages", "java", "java modules", "delta jars", "landlock", "clock",
+        "settings", "python", "packages", "java", "java modules", "delta jars", "landlock", "clock", "policy",
         "home", "disk space",
         "keyring", "private keys", "bus tables", "table health", "knowledge", "sample data",
         "agents", "waiting messages",
