@@ -34,12 +34,13 @@ class UnknownUser(LookupError):
 
 
 class Role(BaseModel):
-    """What a role is for and what it may do; it inherits from no other."""
+    """What a role is for and what it may do; it inherits from no other. `bot`: of programs, which never decide."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     description: str
     permissions: frozenset[str]
+    bot: bool = False
 
 
 class Roles:
@@ -93,3 +94,8 @@ class Roles:
         """By the user's role, or by the role itself; False for unknown ones."""
         role = self.roles.get(self.users.get(user_or_role, user_or_role))
         return role is not None and (permission in role.permissions or EVERYTHING in role.permissions)
+
+    def is_bot(self, user: str) -> bool:
+        """Whether the user's role is that of a program; False for unknown ones."""
+        role = self.roles.get(self.users.get(user, ""))
+        return role is not None and role.bot

@@ -52,7 +52,15 @@ def _code(system: System) -> Worker:
 def _governance(system: System) -> Worker:
     from workers.governance.agent import GovernanceAgent
 
-    return GovernanceAgent(system.roles, system.settings.approval_ttl_s, system.settings.grant_ttl_s)
+    return GovernanceAgent(
+        system.roles,
+        system.policy,
+        system.settings.env,
+        system.delegations,
+        system.lineage.reads,
+        approval_ttl_s=system.settings.approval_ttl_s,
+        grant_ttl_s=system.settings.grant_ttl_s,
+    )
 
 
 def _execution(system: System) -> Worker:

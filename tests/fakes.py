@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from schemas.policy import Policy
+from workers.governance.policy import PolicyEngine
 from workers.ports import (
     CouldNotMap,
     DryRun,
@@ -29,6 +31,7 @@ PERMISSIONS = {
     "data_engineer": {"knowledge.read", "rag.query", "results.read", "code.generate", "sql.execute"},
     "data_analyst": {"knowledge.read", "rag.query", "results.read"},
     "knowledge_curator": {"knowledge.read", "rag.query", "knowledge.approve", "knowledge.manage"},
+    "robot": {"code.generate", "sql.execute", "execution.approve", "knowledge.approve", "knowledge.manage"},
 }
 USERS = {
     "ana": "data_analyst",
@@ -36,6 +39,8 @@ USERS = {
     "kim": "knowledge_curator",
     "ada": "admin",
     "ned": "data_engineer",
+    "bea": "admin",
+    "rob": "robot",
 }
 
 
@@ -49,6 +54,27 @@ class FixedRoles:
     def allows(self, user_or_role: str, permission: str) -> bool:
         granted = PERMISSIONS.get(USERS.get(user_or_role, user_or_role), set())
         return "*" in granted or permission in granted
+
+    def is_bot(self, user: str) -> bool:
+        return USERS.get(user) == "robot"
+
+
+def sample_policy(**changed: Any) -> PolicyEngine:
+    """Reads, and writes to new tables of results, with another person's yes. `changed`: fields of its approval."""
+    approval = {"needs": [{"group": "admin", "count": 1}]} | changed
+    return policy_of(
+        {
+            "id": "execution.four_eyes",
+            "effect": "approve",
+            "reason": "another person has to approve what is run",
+            "when": {"subject": ["execution"], "languages": ["sql"], "classes": ["read", "create"]},
+            "approval": approval,
+        }
+    )
+
+
+def policy_of(*rules: dict[str, Any], **groups: list[str]) -> PolicyEngine:
+    return PolicyEngine(Policy.model_validate({"version": 1, "groups": groups, "rules": rules}))
 
 
 class ManualClock:

@@ -14,16 +14,19 @@ from bus.fold import State
 from bus.keys import Keyring, Signer, create_keys
 from bus.log.seal import SigningSeal
 from bus.memory import MemoryBus, MemoryLog
+from bus.past import MemoryPast
 from bus.tail import TailFeed
 from bus.trust import SignedTrust
 from schemas.envelope import USER, Message
 from schemas.payloads import KINDS, Answered, Ask, Decide, Payload
-from tests.fakes import FakeEngine, FakeSqlWriter, FixedRoles, ManualClock, eventually
+from tests.fakes import FakeEngine, FakeSqlWriter, FixedRoles, ManualClock, eventually, sample_policy
+from workers.adapters.delegations import DelegationLog
 from workers.adapters.rules.intents import RuleIntents
 from workers.code.agent import CodeAgent
 from workers.execution.agent import ExecutionAgent
 from workers.governance.agent import GovernanceAgent
 from workers.governance.approvals import Approval, approvals
+from workers.governance.policy import PolicyEngine
 from workers.orchestrator.agent import OrchestratorAgent
 from workers.orchestrator.plans import Plans
 from workers.runtime.base import Worker
@@ -33,7 +36,7 @@ from workers.runtime.middleware.retry import Retry
 from workers.runtime.middleware.time_limit import time_limit
 
 AGENTS = ("OrchestratorAgent", "RAGAgent", "CodeAgent", "GovernanceAgent", "ExecutionAgent")
-PEOPLE = ("ana", "eli", "kim", "ada", "ned", "bob", "zoe")
+PEOPLE = ("ana", "eli", "kim", "ada", "ned", "bob", "zoe", "bea", "rob")
 TABLE, ENVIRONMENT = "the-table", "test"
 QUESTION = "Execute SQL to find the top customers and save to table x"
 
@@ -41,8 +44,10 @@ QUESTION = "Execute SQL to find the top customers and save to table x"
 class Stage:
     """`engine` is what execution runs on; `hosts` are closed at the end."""
 
-    def __init__(self, folder: Path, engine: FakeEngine | None = None) -> None:
+    def __init__(self, folder: Path, engine: FakeEngine | None = None, policy: PolicyEngine | None = None) -> None:
         self.log = MemoryLog()
+        self.policy = policy or sample_policy()
+        self.lent = DelegationLog(MemoryPast(self.log).events)
         self.clock = ManualClock()
         self.engine = engine or FakeEngine()
         self.roles = FixedRoles()
@@ -61,7 +66,7 @@ class Stage:
         return [
             OrchestratorAgent(plans, RuleIntents(lambda _: True), self.roles),
             CodeAgent(FakeSqlWriter(), {"tpch.customer": ["c_name"]}),
-            GovernanceAgent(self.roles),
+            GovernanceAgent(self.roles, self.policy, ENVIRONMENT, self.lent),
             ExecutionAgent(self.engine, self.roles, ENVIRONMENT),
         ]
 

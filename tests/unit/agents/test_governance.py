@@ -182,7 +182,7 @@ async def test_a_person_may_ask_governance_directly_in_a_conversation_of_ones_ow
         ("ana", "sql", "rbac.sql.execute"),
         ("kim", "sql", "rbac.sql.execute"),
         ("bob", "sql", "rbac.sql.execute"),
-        ("eli", "python", "execution.language"),
+        ("eli", "python", "default.deny"),
     ],
 )
 async def test_what_may_not_be_asked_is_refused_before_the_dry_run(

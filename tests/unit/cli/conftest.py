@@ -27,7 +27,7 @@ from jobs.liveness import Presence
 from schemas.envelope import Message
 from schemas.payloads import Ask, Decide
 from schemas.tables import TABLES
-from tests.fakes import FakeCatalog, FakeEngine, FakeIndex, FakeSqlWriter, FixedRoles, eventually
+from tests.fakes import FakeCatalog, FakeEngine, FakeIndex, FakeSqlWriter, FixedRoles, eventually, sample_policy
 from workers.adapters.rules.intents import RuleIntents
 from workers.code.agent import CodeAgent
 from workers.execution.agent import ExecutionAgent
@@ -114,7 +114,7 @@ def workers() -> list[Worker]:
         OrchestratorAgent(plans, RuleIntents(lambda question: "customers" in question), roles),
         RAGAgent(FakeIndex([passage]), FakeCatalog()),
         CodeAgent(FakeSqlWriter(), {"tpch.customer": ["c_name"]}),
-        GovernanceAgent(roles),
+        GovernanceAgent(roles, sample_policy(), "dev"),
         ExecutionAgent(FakeEngine()),
     ]
 

@@ -17,7 +17,7 @@ from bus.trust import SignedTrust, TrustEverybody
 from schemas.envelope import Message
 from schemas.payloads import Payload
 from tests.contract.harness import MemoryWorld, Ping, message
-from tests.fakes import FakeEngine, eventually
+from tests.fakes import FakeEngine, eventually, sample_policy
 from tests.unit.agents.stage import ENVIRONMENT, TABLE, Stage
 from workers.adapters.replaying import ReplayingEngine
 from workers.execution.agent import ExecutionAgent
@@ -293,7 +293,7 @@ async def test_tables_that_had_moved_are_not_made_up(tmp_path: Path) -> None:
     approval = await stage.pending(asked)
     stage.engine.moved = True
     stage.decide("ada", approval)
-    await stage.answer(asked)
+    await eventually(lambda: stage.rows(asked, "Refused"))
     await stage.close()
     stage.hosts.clear()
     _, _, found = await Court(stage).replay()
@@ -305,8 +305,8 @@ async def test_a_decision_is_made_as_of_its_time(tmp_path: Path) -> None:
     stage = await executed(tmp_path, FakeEngine())
     trust = SignedTrust(Keyring.load(stage.keys), TABLE, ENVIRONMENT)
     stage.clock.advance(1_000_000)
-    for ttl, verdict, paths in ((3600.0, "same", []), (7200.0, "different", ["expires_at"])):
-        replayer = Replayer(GovernanceAgent(stage.roles, ttl), trust)
+    for ttl, verdict, paths in ((3600.0, "same", []), (1800.0, "different", ["expires_at"])):
+        replayer = Replayer(GovernanceAgent(stage.roles, sample_policy(), ENVIRONMENT, approval_ttl_s=ttl), trust)
         for recording in history(stage.log.commits, "GovernanceAgent"):
             found = compare(recording, await replayer.replay(recording))
             if recording.message.kind == "CodeDryRun":
