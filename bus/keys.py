@@ -98,7 +98,7 @@ class Keyring:
         data = message.signed_bytes(table_id, environment, key.key_id)
         try:
             if message.signature.startswith(TREE):
-                self._check_tree(key.key_id, data, message.signature[len(TREE) :])
+                self._check_tree(key.key_id, data, message.signature)
             elif message.signature.startswith(PREFIX):
                 self._public[key.key_id].verify(_bytes(message.signature[len(PREFIX) :]), data)
             else:
@@ -120,14 +120,14 @@ class Keyring:
             return False
         return True
 
-    def _check_tree(self, key_id: str, data: bytes, form: str) -> None:
+    def _check_tree(self, key_id: str, data: bytes, text: str) -> None:
         """Whether the row is in the group that this text leads from to the root which was signed."""
-        known = self._groups.get((key_id, form))
+        known = self._groups.get((key_id, text))
         if known is None:
-            known = self._climbed(key_id, form)
+            known = self._climbed(key_id, text[len(TREE) :])
             if len(self._groups) > _GROUPS_KEPT:
                 self._groups.clear()
-            self._groups[key_id, form] = known
+            self._groups[key_id, text] = known
         if tree.leaf(data) not in known:
             raise ValueError("another row")
 

@@ -42,14 +42,17 @@ def to_arrow(messages: Sequence[Message], version: int) -> pa.Table:
     columns: list[pa.Array] = []
     raws = [message.__dict__ for message in messages]
     for field in _SCHEMA:
-        if field.name == "log_version":
-            values: Any = [version] * len(messages)
-        elif field.name == "seq":
+        name = field.name
+        if name == "log_version":
+            values: Any = [version]
+        elif name == "seq":
             values = range(len(messages))
         else:
-            name = field.name
             values = [raw[name] for raw in raws]
-        columns.append(pa.array(values, type=field.type))
+            if values.count(values[0]) == len(values):  # as of most columns of a commit: one value, instead of a list
+                values = values[:1]
+        column = pa.array(values, type=field.type)
+        columns.append(column if len(column) == len(messages) else pa.repeat(column[0], len(messages)))
     return pa.Table.from_arrays(columns, schema=_SCHEMA)
 
 

@@ -79,7 +79,8 @@ class Host:
         self._leases = Leases(bus, clock, engine, timing or Timing())
         self._commits = Commits(bus)
         #: Handled, and not yet in the log: a handler's slot is free meanwhile, so that commits can be shared by many.
-        self._uncommitted = asyncio.Semaphore(UNCOMMITTED)
+        self._uncommitted = 0
+        self._room = asyncio.Event()
         self._committing: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._delayed: dict[tuple[str, str], asyncio.Task[None]] = {}
@@ -215,7 +216,10 @@ class Host:
                 continue
             instance.lease.under_way[message.message_id] = message.correlation_id
             rows = await instance.runner.handle(message)
-            await self._uncommitted.acquire()
+            while self._uncommitted >= UNCOMMITTED:
+                self._room.clear()  # set once a commit, where a semaphore would wake a task for each message of it
+                await self._room.wait()
+            self._uncommitted += 1
             self._commits.submit(rows, partial(self._committed, instance, message, rows))
 
     async def _look(self, message: Message) -> None:
@@ -269,6 +273,7 @@ class Host:
             self._settle(instance, message)
 
     def _settle(self, instance: Instance, message: Message) -> None:
-        self._uncommitted.release()
+        self._uncommitted -= 1
+        self._room.set()
         instance.lease.under_way.pop(message.message_id, None)
         instance.inbox.done(message)

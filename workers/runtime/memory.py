@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
@@ -29,7 +28,7 @@ class HandlerMemory:
         self._asker = Asker(agent, principal)
         self._message = message
         self._handling = handling
-        self._written: Counter[tuple[int, str, str]] = Counter()
+        self._written: dict[tuple[int, str, str], int] = {}
 
     async def get(self, scope: str, key: str) -> Any:
         return await self._ask(lambda: self._shared.get(scope, key, self._asker))
@@ -48,7 +47,7 @@ class HandlerMemory:
 
     def _ids(self, scope: str, key: str) -> dict[str, str]:
         place = (self._handling.attempts, scope, key)
-        self._written[place] += 1
+        self._written[place] = self._written.get(place, 0) + 1
         said = [self._message.message_id, self._asker.writer, scope, key, str(self._written[place])]
         fact_id = hashlib.sha256("\0".join(said).encode("utf-8", "surrogatepass")).hexdigest()[:32]
         return {"fact_id": fact_id, "message_id": self._message.message_id}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bus.log import rows as codec
@@ -85,6 +85,7 @@ def test_one_row_that_is_no_message_is_found_among_many(name: str, value: Any) -
 
 
 @given(st.dictionaries(st.integers(0, codec.MANY - 1), st.sampled_from(SPOILT + UNUSUAL), max_size=3))
+@settings(max_examples=40, deadline=None)
 def test_many_rows_are_what_each_of_them_is(changes: dict[int, tuple[str, Any]]) -> None:
     rows = [plain(place) for place in range(codec.MANY)]
     for place, (name, value) in changes.items():
