@@ -78,14 +78,11 @@ def leaves(place: int, size: int, path: str) -> frozenset[bytes]:
     return frozenset(group[at : at + _HASH] for at in range(0, len(group), _HASH))
 
 
-def place_of(row: bytes, place: int, size: int, path: str) -> int:
-    """Where a row's signed bytes stand among all rows of the tree. Raises ValueError when they are not in this group."""
+def places(place: int, size: int, path: str) -> dict[bytes, int]:
+    """A path's leaves, and where each row stands among all of the tree. Raises ValueError when there is no such group."""
     group, _ = _split(place, size, path)
-    wanted = leaf(row)
-    for at in range(0, len(group), _HASH):
-        if group[at : at + _HASH] == wanted:
-            return place * group_of(size) + at // _HASH
-    raise ValueError("another row")
+    first = place * group_of(size)
+    return {group[at : at + _HASH]: first + at // _HASH for at in range(0, len(group), _HASH)}
 
 
 def _split(place: int, size: int, path: str) -> tuple[bytes, str]:

@@ -5,7 +5,7 @@ They build on each other by name, in the order of NAMES. On Databricks they run 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from typing import Literal
 
@@ -23,6 +23,17 @@ NAMES = (
     "message_rate",
     "dead_messages",
 )
+#: For auditors: who asked, who approved, what ran and what it changed. They stand on those above.
+AUDIT_NAMES = (
+    "audit_facts",
+    "refusals",
+    "configuration_changes",
+    "key_uses",
+    "approval_trail",
+    "grants",
+    "governed_executions",
+    "table_changes",
+)
 
 
 def text(name: str, writer: Writer = "log") -> str:
@@ -32,13 +43,15 @@ def text(name: str, writer: Writer = "log") -> str:
     return (special if special.is_file() else folder / f"{name}.sql").read_text()
 
 
-def statements(dialect: Dialect = "spark", writer: Writer = "log", schema: str | None = None) -> Iterator[str]:
+def statements(
+    dialect: Dialect = "spark", writer: Writer = "log", schema: str | None = None, names: Sequence[str] = NAMES
+) -> Iterator[str]:
     """One `CREATE VIEW` a view, in order. `schema`: kept there, beside `agent_messages`; without it, for this session only.
 
-    A session must see the table as `agent_messages`: `USE catalog.schema`, or a view of that name.
+    `names`: those of AUDIT_NAMES come after these. A session must see the table as `agent_messages`: `USE catalog.schema`, or a view of that name.
     """
     kind, prefix = ("VIEW", f"{schema}.") if schema else ("TEMPORARY VIEW", "")
-    for name in NAMES:
+    for name in names:
         select = text(name, writer)
         yield f"CREATE OR REPLACE {kind} {prefix}{name} AS {select if dialect == 'spark' else _for_duckdb(select)}"
 

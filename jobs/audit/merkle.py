@@ -7,6 +7,7 @@ root says of every row what it says, who signed it, and where it stands.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from hashlib import sha256
 from struct import Struct
 from typing import Any
@@ -18,6 +19,8 @@ UNSIGNED_COLUMNS = ("key_id", "signature", "log_version", "seq", "handling_id")
 
 _length = Struct(">q").pack
 _number = Struct(">qq").pack
+_place = Struct(">qqqq").pack
+_NULL = _length(-1)
 
 
 def encoded(value: Any) -> bytes:
@@ -38,8 +41,23 @@ def leaf_of(row: Mapping[str, Any], table_id: str, environment: str) -> bytes:
 
 
 def leaf_of_signed(data: bytes, row: Mapping[str, Any]) -> bytes:
-    """The same for a row whose signed bytes are known."""
-    return sha256(b"\x00" + data + b"".join([encoded(row[name]) for name in UNSIGNED_COLUMNS])).digest()
+    """The same for a row whose signed bytes are known, and which has key, signature and place."""
+    signature, handling_id = row["signature"].encode(), row["handling_id"]
+    parts = (
+        b"\x00",
+        data,
+        _alike(row["key_id"]),
+        _length(len(signature)),
+        signature,
+        _place(8, row["log_version"], 8, row["seq"]),
+        _NULL if handling_id is None else encoded(handling_id),
+    )
+    return sha256(b"".join(parts)).digest()
+
+
+@lru_cache(maxsize=1000)
+def _alike(value: str) -> bytes:
+    return encoded(value)
 
 
 def node(left: bytes, right: bytes) -> bytes:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from struct import error as StructError
+from typing import Any, cast
 
 import pyarrow as pa
 
@@ -25,6 +26,8 @@ from schemas.tables import AGENT_MESSAGES
 CHUNK = 4_000
 #: Rows from which on a process of its own is worth its start.
 MANY = 10_000
+#: Shared signatures that are remembered.
+_GROUPS = 2_000
 #: Chunks that wait for a process at most.
 _AHEAD = 3
 _NAMES = AGENT_MESSAGES.file_schema.names
@@ -103,6 +106,8 @@ class _Check:
     def __init__(self, keys: Path, table_id: str, environment: str) -> None:
         self._keyring = Keyring.load(keys)
         self._place = (table_id, environment)
+        #: Signatures that many rows share: the tree, its size, and where its leaves stand.
+        self._groups: dict[tuple[str, str], tuple[str, int, dict[bytes, int]]] = {}
 
     def __call__(
         self, rows: pa.Table
@@ -114,31 +119,49 @@ class _Check:
         for index, raw in enumerate(raws(rows)):
             try:
                 # Whoever reads the report validates; here only bytes matter.
-                row = _nothing.with_fields(**raw)
-                data = row.signed_bytes(*self._place, raw["key_id"] or "")
-                self._keyring.check(row, *self._place)
+                data = _nothing.with_fields(**raw).signed_bytes(*self._place, raw["key_id"] or "")
+                self._keyring.check(cast(Message, _Signed(raw, data)), *self._place)
+                hashes.append(merkle.leaf_of_signed(data, raw))
             except Untrusted as error:
                 refused[index] = (error.rule, error.reason)
+                hashes.append(merkle.leaf_of(raw, *self._place))
                 if (told := _told(raw)) is not None:
                     leaves[index] = told
-            except (TypeError, AttributeError, ValueError) as error:
+                continue
+            except (TypeError, AttributeError, ValueError, StructError) as error:
                 refused[index] = ("message.malformed", f"the row is no message: {error}")
                 hashes.append(merkle.leaf_of(raw, *self._place))
-                continue
-            hashes.append(merkle.leaf_of_signed(data, raw))
-            if index in refused:
                 continue
             if raw["kind"] == "AuditRecorded":
                 facts[index] = hashlib.sha256(data).hexdigest()
             if raw["signature"].startswith(TREE):
-                leaves[index] = _leaf(raw["key_id"], raw["signature"], data)
+                leaves[index] = self._leaf(raw["key_id"], raw["signature"], data)
         return refused, hashes, facts, leaves
 
+    def _leaf(self, key_id: str, signature: str, data: bytes) -> Leaf:
+        """Where this row's leaf stands in the group that its signature carries. The signature was checked."""
+        known = self._groups.get((key_id, signature))
+        if known is None:
+            group, size, signed, path = signature[len(TREE) :].split(":")
+            known = (f"{key_id}:{signed}", int(size), tree.places(int(group), int(size), path))
+            if len(self._groups) >= _GROUPS:
+                self._groups.clear()
+            self._groups[key_id, signature] = known
+        return Leaf(known[0], known[2][tree.leaf(data)], known[1])
 
-def _leaf(key_id: str, signature: str, data: bytes) -> Leaf:
-    """Where this row's leaf stands in the group that its signature carries. The signature was checked."""
-    group, size, signed, path = signature[len(TREE) :].split(":")
-    return Leaf(f"{key_id}:{signed}", tree.place_of(data, int(group), int(size), path), int(size))
+
+class _Signed:
+    """A row as the keyring looks at it, with its signed bytes, which nobody has to put together again."""
+
+    __slots__ = ("_data", "from_agent", "key_id", "signature", "timestamp")
+
+    def __init__(self, raw: Mapping[str, Any], data: bytes) -> None:
+        self._data = data
+        self.from_agent, self.timestamp = raw["from_agent"], raw["timestamp"]
+        self.key_id, self.signature = raw["key_id"], raw["signature"]
+
+    def signed_bytes(self, table_id: str, environment: str, key_id: str) -> bytes:
+        return self._data
 
 
 def _told(raw: dict[str, Any]) -> Leaf | None:

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,8 @@ def main() -> None:
             written = fill(system, rows, words.commit)
             for name in ("ours", "single file"):
                 # Each in a process of its own, so that the peak of its memory is its own.
-                with multiprocessing.get_context("spawn").Pool(1) as pool:
-                    found = pool.apply(measure, (str(system.home.root), name))
+                with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+                    found = pool.submit(measure, str(system.home.root), name).result()
                 found |= {"rows": written, "verifier": name, "rows_per_s": round(written / found["seconds"])}
                 sys.stdout.write(json.dumps(found) + "\n")
                 sys.stdout.flush()
