@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workers.adapters.sandbox import child, protocol
+from workers.adapters.sandbox import protocol, reach
 from workers.ports import PortError, StatementFailed
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def main() -> None:
 def _desk(settings: dict[str, Any]) -> Desk:
     """Tables and rows are touched inside the restriction alone; Delta's reader has threads, which would escape it."""
     if settings["protect"]:
-        child.restrict(Path(settings["home"]), Path(settings["scratch"]))
+        reach.restrict(Path(settings["home"]), Path(settings["scratch"]))
     from workers.adapters.code_sandbox.desk import Desk
 
     return Desk(settings)

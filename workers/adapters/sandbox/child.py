@@ -11,16 +11,11 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# Imported before the restriction: afterwards the folder above the home may not be listed, so nothing new is found in it.
-import bus  # noqa: F401  # its import is what it is for
-from workers.adapters.sandbox import landlock, mounts, protocol
+from workers.adapters.sandbox import protocol, reach
 from workers.ports import PortError, StatementFailed
 
 if TYPE_CHECKING:
     from workers.adapters.sandbox.executor import Executor
-
-#: What may be written below the home, besides the scratch folder.
-WAREHOUSE = "warehouse"
 
 #: Seconds without a request after which the child uses the time for itself.
 IDLE_S = 0.2
@@ -30,31 +25,15 @@ def main() -> None:
     settings = json.loads(sys.argv[1])
     answers = _own_output()
     try:
-        abi = restrict(Path(settings["home"]), Path(settings["scratch"])) if settings["protect"] else 0
+        network = reach.leave_network()
+        home, scratch = Path(settings["home"]), Path(settings["scratch"])
+        abi = reach.restrict(home, scratch, network) if settings["protect"] else 0
+        sockets = abi > 0 and reach.close_sockets()
     except OSError as error:
         answers.write(protocol.encode({"error": "failed", "reason": f"the sandbox could not be closed: {error}"}))
         raise SystemExit(1) from error
-    answers.write(protocol.encode({"ready": True, "abi": abi}))
+    answers.write(protocol.encode({"ready": True, "abi": abi, "network": network, "sockets": sockets}))
     Child(settings, answers).serve()
-
-
-def restrict(home: Path, scratch: Path) -> int:
-    """Everything outside of the home is readable, the lakehouse and the scratch folder writable; the rest of the home is gone.
-
-    What the home's folders really are counts: keys that are kept elsewhere through a link, or that a second mount shows,
-    are out of reach as well.
-    """
-    warehouse = Path(os.path.realpath(home / WAREHOUSE))
-    closed = [home, *(entry for entry in home.iterdir() if entry.name != WAREHOUSE)]
-    for path in closed[1:]:
-        if warehouse.is_relative_to(os.path.realpath(path)):
-            raise PermissionError(f"{warehouse} lies inside {path}")
-    closed = [Path(os.path.realpath(path)) for path in closed]
-    rules = landlock.rules_around([*closed, *mounts.aliases(closed, mounts.mounts())])
-    rules += [landlock.Rule(str(warehouse / schema.name), landlock.READ) for schema in warehouse.iterdir()]
-    rules += [landlock.Rule(str(scratch), landlock.WRITE | landlock.MAKE_SYM)]
-    rules += [landlock.Rule(device, landlock.DEVICE) for device in landlock.DEVICES]
-    return landlock.restrict(rules)
 
 
 def _own_output() -> Any:

@@ -266,7 +266,18 @@ class SparkSandbox:
         hello = await self._heard(self._process)
         if "error" in hello:
             raise _NotStarted(hello["reason"])
-        log.info("sandbox.started", protection=self.protection, abi=hello["abi"], pid=self._process.pid)
+        network = hello.get("network")
+        if network in ("ports", "open"):
+            log.warning(
+                "sandbox.network",
+                network=network,
+                reason="this system gives no network namespace to a user: "
+                + ("only TCP ports of services are closed" if network == "ports" else "the network is open"),
+                remedy="allow user namespaces to the execution process, or cut its network off outside",
+            )
+        log.info(
+            "sandbox.started", protection=self.protection, abi=hello["abi"], network=network, pid=self._process.pid
+        )
         return self._process
 
     def _environment(self, scratch: Path) -> dict[str, str]:

@@ -327,10 +327,10 @@ class Executor:
         if entry is None or ready.verb == "alter":
             return _counts(0, 0, 0)
         counts = counted(entry)
-        if counts is None:  # it replaced everything
-            folder = ready.stage.folder
-            gone = sum(rows_in(file, folder) for file in ready.stage.files) if entry.removes else 0
-            counts = sum(rows_in(file, folder) for file in entry.adds), 0, gone
+        if counts is None:  # it replaced everything: rows have to be compared
+            stage = ready.stage
+            found = effect(ready.target, stage.version, stage.folder, stage.files, stage.metadata, entry)
+            counts = found.added, found.changed, found.removed
         return _counts(*counts)
 
     def _apply(self, ready: _Prepared) -> None:

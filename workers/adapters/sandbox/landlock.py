@@ -1,4 +1,4 @@
-"""Landlock: what this process and its children may touch in the file system, decided once and never widened."""
+"""Landlock: what this process and its children may touch in the file system, and which ports, decided once and never widened."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ from pathlib import Path
 # The numbers are the same on every architecture since Linux 5.13.
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _CREATE_RULESET_VERSION = 1
-_RULE_PATH_BENEATH = 1
+_RULE_PATH_BENEATH, _RULE_NET_PORT = 1, 2
 _PR_SET_NO_NEW_PRIVS = 38
 
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 REMOVE_DIR, REMOVE_FILE = 1 << 4, 1 << 5
 MAKE_CHAR, MAKE_DIR, MAKE_REG, MAKE_SOCK, MAKE_FIFO, MAKE_BLOCK, MAKE_SYM = (1 << bit for bit in range(6, 13))
 REFER, TRUNCATE, IOCTL_DEV = 1 << 13, 1 << 14, 1 << 15
+_BIND_TCP, _CONNECT_TCP = 1, 2
 _SCOPE_ABSTRACT_SOCKETS, _SCOPE_SIGNALS = 1, 2
 
 #: What a kernel must be told that we handle, by the ABI that brought it; a right nobody handles is not restricted at all.
 _SINCE = {1: (1 << 13) - 1, 2: REFER, 3: TRUNCATE, 5: IOCTL_DEV}
+#: The ABI that brought rules for TCP ports.
+PORTS_SINCE = 4
 #: Rights that make sense on a file that is not a folder; the kernel refuses a rule with others.
 _OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
 
@@ -62,6 +65,10 @@ class _PathBeneathAttr(ctypes.Structure):
     _fields_ = [("allowed", ctypes.c_uint64), ("parent_fd", ctypes.c_int32)]
 
 
+class _NetPortAttr(ctypes.Structure):
+    _fields_ = [("allowed", ctypes.c_uint64), ("port", ctypes.c_uint64)]
+
+
 def abi() -> int:
     """The kernel's Landlock version, 0 where there is none."""
     if sys.platform != "linux":
@@ -88,7 +95,7 @@ def _readable(folder: Path, closed: set[Path]) -> Iterator[Rule]:
     if folder in closed or folder == Path("/dev"):
         return
     if folder == Path("/proc"):
-        yield from _kernel_facts()
+        yield from kernel_facts()
         return
     if folder != Path("/") and not any(path.is_relative_to(folder) for path in closed):
         yield Rule(str(folder), READ)
@@ -106,14 +113,14 @@ def _readable(folder: Path, closed: set[Path]) -> Iterator[Rule]:
             yield Rule(entry.path, READ)
 
 
-def _kernel_facts() -> Iterator[Rule]:
+def kernel_facts() -> Iterator[Rule]:
     """`/proc` without the processes: another one's environment or memory is nobody's business."""
     for entry in os.scandir("/proc"):
         if not entry.name.isdigit() and not entry.is_symlink() and entry.name not in _KERNEL_SECRETS:
             yield Rule(entry.path, READ)
 
 
-def restrict(rules: Iterable[Rule], *, alone: bool = False) -> int:
+def restrict(rules: Iterable[Rule], *, alone: bool = False, ports: Iterable[int] | None = None) -> int:
     """Hold this process and all its later children to `rules`; returns the ABI used. There is no way back.
 
     Only the calling thread would be held, so it refuses when there are others; `alone`: the caller has looked already,
@@ -125,7 +132,8 @@ def restrict(rules: Iterable[Rule], *, alone: bool = False) -> int:
     if threading.active_count() > 1 or (not alone and len(os.listdir("/proc/self/task")) > 1):
         raise LandlockError("other threads run already, and would stay unrestricted")
     handled = handled_rights(version)
-    attributes = _RulesetAttr(handled, 0, _SCOPE_ABSTRACT_SOCKETS | _SCOPE_SIGNALS if version >= 6 else 0)
+    handled_net = _BIND_TCP | _CONNECT_TCP if ports is not None and version >= PORTS_SINCE else 0
+    attributes = _RulesetAttr(handled, handled_net, _SCOPE_ABSTRACT_SOCKETS | _SCOPE_SIGNALS if version >= 6 else 0)
     size = 8 if version < 4 else 16 if version < 6 else 24
     libc = _libc()
     ruleset = _checked(
@@ -134,6 +142,13 @@ def restrict(rules: Iterable[Rule], *, alone: bool = False) -> int:
     try:
         for rule in rules:
             _add(libc, ruleset, rule, handled)
+        for port in ports or () if handled_net else ():
+            allowed = ctypes.byref(_NetPortAttr(handled_net, port))
+            _checked(
+                libc.syscall(
+                    _ADD_RULE, ctypes.c_int(ruleset), ctypes.c_int(_RULE_NET_PORT), allowed, ctypes.c_uint32(0)
+                )
+            )
         _checked(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
         _checked(libc.syscall(_RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint32(0)))
     finally:

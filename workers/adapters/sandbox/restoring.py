@@ -33,7 +33,9 @@ from workers.ports import DryRun, Executed, Outcome, Rows, Statement, StatementR
 
 LANGUAGE = "restore"
 
-_TEXT = re.compile(r"\s*([^\s;]+)\s+TO\s+(?:VERSION\s+(\d{1,18})|(NOTHING))\s*;?\s*", re.IGNORECASE)
+_TEXT = re.compile(
+    r"\s*([^\s;]+)\s+TO\s+(?:VERSION\s+(\d{1,18})|NOTHING)(?:\s+FROM\s+VERSION\s+(\d{1,18}))?\s*;?\s*", re.IGNORECASE
+)
 
 _GONE_BEFORE = "there was no table before: it is emptied, and its history stays"
 
@@ -54,7 +56,10 @@ class _Plan:
 
 
 class RestoreEngine:
-    """`Engine` for the language `restore`: `results.x TO VERSION 3`, or `results.x TO NOTHING`."""
+    """`Engine` for the language `restore`: `results.x TO VERSION 3`, or `results.x TO NOTHING`.
+
+    With `FROM VERSION 4` it is refused when the table is not at that version: what others wrote since would be lost.
+    """
 
     def __init__(self, home: Path, schemas: Sequence[str] = SCHEMAS, writable: Sequence[str] = WRITABLE) -> None:
         self._home = Path(os.path.realpath(home))
@@ -124,7 +129,7 @@ class RestoreEngine:
         )
 
     def _plan(self, statement: Statement) -> _Plan:
-        target, to = _parsed(statement)
+        target, to, expected = _parsed(statement)
         path = target_path(self._warehouse, target, self._schemas, self._writable)
         place = path if history.version_at(path) is not None else self._dropped(target)
         table = history.open_table(place)
@@ -132,6 +137,11 @@ class RestoreEngine:
             raise StatementRefused("target.missing", f"there is no table {target}: nothing to undo")
         version = table.version()
         refuse_unknown_features(table, target)
+        if expected is not None and expected != version:
+            raise StatementRefused(
+                "undo.moved",
+                f"{target} is at version {version}, not {expected}: what was written since would be undone as well",
+            )
         if to is not None and to > version:
             raise StatementRefused("undo.version", f"{target} has no version {to} yet: its newest is {version}")
         entry = _emptying(table) if to is None else _restoring(place, to, target)
@@ -155,16 +165,17 @@ class RestoreEngine:
         return max(graves, key=lambda grave: (grave / "_delta_log").stat().st_mtime, default=self._warehouse / target)
 
 
-def _parsed(statement: Statement) -> tuple[str, int | None]:
+def _parsed(statement: Statement) -> tuple[str, int | None, int | None]:
+    """The table, the version it goes back to (None: nothing), and the one it has to be at, if that is said."""
     found = _TEXT.fullmatch(statement.text)
     if found is None:
         raise StatementRefused("restore.syntax", "write `schema.table TO VERSION 3`, or `schema.table TO NOTHING`")
-    target, version, _ = found.groups()
+    target, version, expected = found.groups()
     if statement.target is not None and statement.target != target:
         raise StatementRefused(
             "target.mismatch", f"the undo changes {target}, and {statement.target} was declared as the target"
         )
-    return target, None if version is None else int(version)
+    return target, None if version is None else int(version), None if expected is None else int(expected)
 
 
 def _files_of(table: DeltaTable) -> list[dict[str, Any]]:
