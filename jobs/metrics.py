@@ -18,7 +18,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from bus.errors import BusError, LogError
+from bus.errors import BusError, LogError, LogMissing
 from bus.log.health import Health, health
 from jobs.redrive import dead_messages
 from schemas.envelope import Message
@@ -66,8 +66,10 @@ class Metrics:
         self._system = system
         self._lock = threading.Lock()
         self._healths: tuple[float, dict[str, Health | None]] = (float("-inf"), {})
-        self._dead: tuple[float, Counting[str]] = (float("-inf"), Counting())
+        self._dead: Counting[str] = Counting()
+        self._counted_at = float("-inf")
         self._count_again = True
+        self._counting: threading.Thread | None = None
         self.state: Callable[[], State | None] = lambda: None
         #: What is in the log already was counted by whoever was here before.
         self._since = system.log(AGENT_MESSAGES.name).head()
@@ -152,6 +154,8 @@ class Metrics:
             try:
                 table = self._system.log(name)
                 found[name] = health(table, self._system.consumers(table))
+            except LogMissing:
+                continue  # the home is older than this table
             except LogError as error:
                 log.warning("metrics.foreign", table=name, error=str(error))
                 found[name] = None
@@ -193,18 +197,28 @@ class Metrics:
         return found
 
     def _dead_by_agent(self) -> Counting[str]:
-        at, found = self._dead
-        if self._count_again and time.monotonic() - at > COUNT_AGAIN_S:
-            self._count_again = False
-            try:
-                dead = dead_messages(self._system)
-            except (BusError, OSError) as error:
-                log.warning("metrics.cannot_count_the_dead", error=str(error))
-                self._count_again = True
-                return found
-            found = Counting(self._name(one.agent) for one in dead if one.redriven_as is None)
-            self._dead = (time.monotonic(), found)
-        return found
+        """As they were counted last; counting reads every receipt, and nobody who asks waits for that."""
+        if self._count_again and time.monotonic() - self._counted_at > COUNT_AGAIN_S and self._counting is None:
+            self._counting = threading.Thread(target=self.count_dead, name="count-dead")
+            self._counting.start()
+        return self._dead
+
+    def count_dead(self) -> None:
+        self._count_again = False
+        try:
+            found = dead_messages(self._system)
+            self._dead = Counting(self._name(one.agent) for one in found if one.redriven_as is None)
+        except (BusError, OSError) as error:
+            log.warning("metrics.cannot_count_the_dead", error=str(error))
+            self._count_again = True
+        finally:
+            self._counted_at = time.monotonic()
+            self._counting = None
+
+    def close(self) -> None:
+        """Wait for what is under way."""
+        if (counting := self._counting) is not None:
+            counting.join()
 
 
 class CannotServe(OSError):
@@ -225,3 +239,4 @@ def served(metrics: Metrics, address: str, port: int) -> Iterator[int]:
         server.shutdown()
         server.server_close()
         thread.join()
+        metrics.close()

@@ -61,7 +61,10 @@ def metrics(system: System, monkeypatch: pytest.MonkeyPatch) -> Metrics:
 
 
 def scraped(metrics: Metrics, text: str | None = None) -> dict[str, dict[str, float]]:
-    """Name -> labels as they stand there -> value."""
+    """Name -> labels as they stand there -> value. The dead are counted beside the first answer, and are in the next."""
+    if text is None:
+        generate_latest(metrics.registry)
+        metrics.close()
     text = generate_latest(metrics.registry).decode() if text is None else text
     found: dict[str, dict[str, float]] = {}
     for line in text.splitlines():
@@ -185,6 +188,29 @@ def test_a_table_that_somebody_else_took_over(system: System, metrics: Metrics) 
     found = scraped(metrics)["tailrace_protocol_ok"]
     assert found['table="agent_events"'] == 0
     assert found['table="agent_messages"'] == 1
+
+
+def test_a_table_that_the_home_does_not_have_is_no_trouble(system: System, metrics: Metrics) -> None:
+    shutil.rmtree(system.home.root / "tables" / "agent_events")
+    assert 'table="agent_events"' not in scraped(metrics)["tailrace_protocol_ok"]
+
+
+def test_nobody_waits_for_the_dead_to_be_counted(
+    system: System, metrics: Metrics, rag: LogBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receipt(rag, ask(system), "dead")
+    go, real = threading.Event(), module.dead_messages
+
+    def slow(system: System) -> object:
+        assert go.wait(20)
+        return real(system)
+
+    monkeypatch.setattr(module, "dead_messages", slow)
+    for _ in range(2):
+        assert "tailrace_dead_messages" not in scraped(metrics, generate_latest(metrics.registry).decode())
+    go.set()
+    metrics.close()
+    assert scraped(metrics)["tailrace_dead_messages"] == {'agent="RAGAgent"': 1}
 
 
 def test_a_pass_that_failed_is_counted(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
