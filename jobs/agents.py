@@ -46,7 +46,7 @@ def _rag(system: System) -> Worker:
 def _code(system: System) -> Worker:
     from workers.code.agent import CodeAgent
 
-    return CodeAgent(system.semantic, system.source_columns())
+    return CodeAgent(system.semantic, system.source_columns(), system.roles)
 
 
 def _governance(system: System) -> Worker:

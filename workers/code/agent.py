@@ -4,25 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from schemas.payloads import Code, CodeGenerated, Failed, GenerateCode
+from schemas.payloads import Code, CodeGenerated, Failed, GenerateCode, Refused
 from workers.code.checks import CheckFailed, check_select
-from workers.ports import CouldNotMap, SqlWriter
+from workers.ports import CouldNotMap, Roles, SqlWriter
 from workers.runtime.base import Context, Outgoing, Received, Worker, audit, reply
+
+PERMISSION = "code.generate"
 
 
 class CodeAgent(Worker):
-    """Answers GenerateCode with CodeGenerated, or Failed with the words it could not map."""
+    """Answers GenerateCode with CodeGenerated, Refused, or Failed with the words it could not map."""
 
     handles = (GenerateCode,)
 
-    def __init__(self, writer: SqlWriter, tables: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, writer: SqlWriter, tables: Mapping[str, Sequence[str]], roles: Roles) -> None:
         """`tables`: columns by `schema.table`, what code may refer to."""
         self._writer = writer
         self._tables = tables
+        self._roles = roles
 
     async def handle(self, message: Received, context: Context) -> list[Outgoing]:
         assert isinstance(message.payload, GenerateCode)
         question = message.payload.question
+        if not self._roles.allows(context.principal or "", PERMISSION):
+            # Whoever can send to the orchestrator can send here as well: the role counts at both doors.
+            reason = f"{context.principal or 'nobody'}'s role does not allow generating code"
+            refusal = audit("code.refused", "refused", rule=f"rbac.{PERMISSION}", reason=reason)
+            return [refusal, reply(message, Refused(rule=f"rbac.{PERMISSION}", reason=reason))]
         try:
             generated = self._writer.write(question)
             check_select(generated.sql, self._tables)

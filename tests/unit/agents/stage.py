@@ -65,7 +65,7 @@ class Stage:
         plans = Plans.parse(yaml.safe_load(Path("config/mas_config.yaml").read_text()))
         return [
             OrchestratorAgent(plans, RuleIntents(lambda _: True), self.roles),
-            CodeAgent(FakeSqlWriter(), {"tpch.customer": ["c_name"]}),
+            CodeAgent(FakeSqlWriter(), {"tpch.customer": ["c_name"]}, self.roles),
             GovernanceAgent(self.roles, self.policy, ENVIRONMENT, self.lent),
             ExecutionAgent(self.engine, self.roles, ENVIRONMENT),
         ]

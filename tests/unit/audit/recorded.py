@@ -53,7 +53,7 @@ def workers(system: System) -> list[Worker]:
             Plans.parse(system.plans.model_dump()), RuleIntents(lambda question: "customers" in question), roles
         ),
         RAGAgent(FakeIndex([passage]), FakeCatalog()),
-        CodeAgent(FakeSqlWriter(), {"tpch.customer": ["c_name"]}),
+        CodeAgent(FakeSqlWriter(), {"tpch.customer": ["c_name"]}, FixedRoles()),
         GovernanceAgent(roles, sample_policy(), system.settings.env),
         ExecutionAgent(FakeEngine()),
     ]

@@ -113,7 +113,7 @@ def workers() -> list[Worker]:
     return [
         OrchestratorAgent(plans, RuleIntents(lambda question: "customers" in question), roles),
         RAGAgent(FakeIndex([passage]), FakeCatalog()),
-        CodeAgent(FakeSqlWriter(), {"tpch.customer": ["c_name"]}),
+        CodeAgent(FakeSqlWriter(), {"tpch.customer": ["c_name"]}, FixedRoles()),
         GovernanceAgent(roles, sample_policy(), "dev"),
         ExecutionAgent(FakeEngine()),
     ]

@@ -1,0 +1,123 @@
+"""Where attacks on conversations take place: every agent with real keys and signatures, one log in memory, any guard off."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bus.base import Bus
+from bus.memory import MemoryBus
+from bus.trust import SignedTrust, TrustEverybody
+from schemas.envelope import USER, Message
+from schemas.payloads import Payload, RunCode
+from tests.attacks.table import Attempt
+from tests.fakes import FakeEngine, eventually
+from tests.unit.agents.stage import Stage
+from workers.execution import runs
+from workers.governance.approvals import Approval
+from workers.runtime.host import Host
+
+#: The guards that can be switched off, each alone.
+GUARDS = ("signatures", "principals", "grant check", "claims", "four eyes", "masking")
+
+
+async def _without_digest(run: Any, *asked: Any, **_: Any) -> Any:
+    return await run(*asked)
+
+
+class NoPrincipals(SignedTrust):
+    """Signatures count, whom they speak for does not."""
+
+    def _holds(self, row: Message, root: Message) -> None:
+        self._signed(row)
+
+
+class Arena(Stage):
+    """`without`: the guard that is switched off. `patch` undoes itself after the test."""
+
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch, without: str | None = None) -> None:
+        super().__init__(folder, FakeEngine())
+        self.folder, self.without, self.patch = folder, without, patch
+        if without == "grant check":
+            patch.setattr(runs, "check_grant", lambda *_, **__: None)
+            # The engine looks once more at what it is about to run; both looks are this guard.
+            patch.setattr(self.engine, "run", partial(_without_digest, self.engine.run))
+
+    async def start(self) -> Host:
+        """All agents in one host."""
+        if self.without == "signatures":
+            self.patch.setattr(SignedTrust, "check", TrustEverybody.check)
+        if self.without == "principals":
+            self.patch.setattr(SignedTrust, "_holds", NoPrincipals._holds)
+        return await self.host()
+
+    # --- what attackers do --------------------------------------------------------------------------------------------
+
+    async def pending_request(self, user: str = "eli") -> tuple[Message, Approval]:
+        """A request that waits for a person's yes."""
+        asked = self.ask(user)
+        return asked, await self.pending(asked)
+
+    def write(self, row: Message, bus: Bus | None = None) -> Message:
+        """A row as it is, without any key: what whoever can write files can do."""
+        (bus or MemoryBus(self.log)).submit([row]).result()
+        return row
+
+    def copied(self, row: Message, **changed: Any) -> Message:
+        """A row of the log once more; its signature included unless `changed` says otherwise."""
+        return self.write(row.model_copy(update={"log_version": -1, "seq": -1, **changed}))
+
+    def rewritten(self, row: Message, **content: Any) -> Message:
+        """With other words under the same signature."""
+        said = json.loads(row.content) | content
+        return self.copied(row, message_id=f"{row.message_id}-rewritten", content=json.dumps(said))
+
+    async def handled(self, *rows: Message) -> None:
+        """These have their receipts, and nothing else waits for an agent that is there."""
+        await self.settled(*rows)
+        await self.quiet()
+
+    async def quiet(self) -> None:
+        here = {name for host in self.hosts for name in host.instances}
+
+        def nothing_waits() -> bool:
+            waiting = MemoryBus(self.log).state.open
+            return not [1 for (_, agent), row in waiting.items() if agent in here and (row.not_before or 0) <= self.now]
+
+        await eventually(nothing_waits)
+
+    async def order(self, asked: Message) -> RunCode:
+        """The executor's order of a conversation."""
+        (row,) = await eventually(lambda: self.rows(asked, "RunCode"))
+        return RunCode.model_validate_json(row.content)
+
+    # --- what came of it ----------------------------------------------------------------------------------------------
+
+    def refusals(self) -> frozenset[str]:
+        """Every rule that refused something, in anybody's words."""
+        rules = set()
+        for commit in list(self.log.commits):
+            for row in commit:
+                said = json.loads(row.content)
+                if (
+                    (row.kind == "AuditRecorded" and said["decision"] in ("refused", "failed"))
+                    or row.kind in ("Refused", "Failed")
+                    or (row.kind == "DecisionAnswered" and not said["accepted"])
+                ):
+                    rules.add(said["rule"])
+        return frozenset(rules)
+
+    def outcome(self, effects: int = 0) -> Attempt:
+        """It succeeded if more ran than may have."""
+        return Attempt(len(self.engine.ran) > effects, self.refusals())
+
+    def as_user(self, user: str, to: str, payload: Payload, cause: Message, **envelope: Any) -> Message:
+        return self.say(USER + user, to, payload, cause, **envelope)
+
+    def all_rows(self) -> Sequence[Message]:
+        return [row for commit in list(self.log.commits) for row in commit]
