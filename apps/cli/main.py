@@ -26,6 +26,7 @@ COMMANDS = (
     "trace",
     "approvals",
     "executions",
+    "undo",
     "agents",
     "dead",
     "memory",

@@ -81,6 +81,8 @@ def _said(final: Message) -> tuple[str, str, dict[str, Any]]:
         content = json.loads(final.content)
     except ValueError:
         content = None
+    if isinstance(content, dict) and final.kind == "CodeRun":
+        return "answered", _run(content), {"result": content.get("result")}
     if not isinstance(content, dict) or final.kind not in ANSWER_KINDS:
         return "answered", final.content, {}  # another's agent answers in its own kinds
     if final.kind == "Answered":
@@ -88,6 +90,15 @@ def _said(final: Message) -> tuple[str, str, dict[str, Any]]:
     status = "refused" if final.kind == "Refused" else "failed"
     refusal = {"rule": content.get("rule", ""), "reason": content.get("reason", "")}
     return status, str(refusal["reason"]), {"refusal": refusal}
+
+
+def _run(said: dict[str, Any]) -> str:
+    """An execution that a person asked governance for, without an orchestrator to put it into words."""
+    result = said.get("result") or {}
+    count, table, version = said.get("row_count"), result.get("table"), result.get("table_version")
+    what = said.get("proof") if count is None else f"{count} rows"
+    where = f", now version {version} of {table}" if table and version is not None else ""
+    return f"Done: {what}{where}; approved by {said.get('approved_by')} (grant {said.get('grant_id')})."
 
 
 def _unfinished(timeline: Timeline, pending: Approval | None) -> tuple[str, str, dict[str, Any]]:
