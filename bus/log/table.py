@@ -110,18 +110,6 @@ class DeltaLog:
             if self.store.put_if_absent(entry_path(head + 1), data):
                 return True
 
-    def widen(self) -> bool:
-        """Add the columns that a table of an older release lacks; whether there were any. Nobody older may write it any more."""
-        while True:
-            head = self.head()
-            protocol, metadata = self.definition()
-            entries.check_protocol(protocol)
-            if not entries.missing_columns(metadata, self.schema):
-                return False
-            data = entries.widening(metadata, self.schema, self._now_ms(), uuid.uuid4().hex)
-            if self.store.put_if_absent(entry_path(head + 1), data):
-                return True
-
     def check(self) -> str:
         """The table's id. Raises LogMissing, or ForeignLog when its protocol or columns are not what we write."""
         protocol, metadata = self.definition()
