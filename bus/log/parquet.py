@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from schemas.columns import TableSchema
@@ -51,10 +52,9 @@ def _list(kind: int, items: Sequence[bytes]) -> bytes:
 
 
 def _texts(values: Sequence[Any]) -> bytes:
-    parts: list[bytes] = []
-    for value in values:
-        data = value.encode()
-        parts += (_length(len(data)), data)
+    parts = [b""] * (2 * len(values))
+    parts[1::2] = data = [value.encode() for value in values]
+    parts[::2] = map(_length, map(len, data))
     return b"".join(parts)
 
 
@@ -91,7 +91,7 @@ class SmallParquet:
 
     def __init__(self, table: TableSchema) -> None:
         columns = [column for column in table.columns if column.name not in table.partition_by]
-        self._names = [column.name for column in columns]
+        self._pick = itemgetter(*(column.name for column in columns))
         self._encoders = [_TYPES[column.type][2] for column in columns]
         #: What each column's metadata begins with: type, encodings, path, no compression.
         self._heads = []
@@ -110,8 +110,8 @@ class SmallParquet:
         self._footer = _field(1, _I32, _zigzag(1)) + _field(1, _LIST, _list(_STRUCT, schema))
 
     def encode(self, rows: Sequence[Mapping[str, Any]]) -> bytes:
-        """The file's bytes. Every row has every column; times are microseconds. Raises struct.error or AttributeError for
-        a value that is not of its column's type."""
+        """The file's bytes. There is a row, and every row has every column; times are microseconds. Raises struct.error or
+        AttributeError for a value that is not of its column's type."""
         count = len(rows)
         parts, offset = [_MAGIC], len(_MAGIC)
         chunks: list[bytes] = []
@@ -121,15 +121,15 @@ class SmallParquet:
         all_there, none_there = (
             _length(len(run)) + run for run in (_varint(count << 1) + b"\x01", _varint(count << 1) + b"\x00")
         )
-        for name, encode, head in zip(self._names, self._encoders, self._heads, strict=True):
-            values = [row[name] for row in rows]
-            nulls = values.count(None)
-            if nulls == 0:
+        columns = zip(*map(self._pick, rows), strict=True)
+        for values, encode, head in zip(columns, self._encoders, self._heads, strict=True):
+            first = values[0]
+            if values.count(first) == count:  # as most columns of a commit
+                page = none_there if first is None else all_there + encode([first]) * count
+            elif None not in values:
                 page = all_there + encode(values)
-            elif nulls == count:
-                page = none_there
             else:
-                levels = b"".join(b"\x02\x00" if value is None else b"\x02\x01" for value in values)
+                levels = b"".join([b"\x02\x00" if value is None else b"\x02\x01" for value in values])
                 page = _length(len(levels)) + levels + encode([value for value in values if value is not None])
             length = len(page)
             size = zigzags[length] if length < 8192 else _zigzag(length)

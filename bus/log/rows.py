@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any
 
 import pyarrow as pa
@@ -22,10 +23,13 @@ _SCHEMA = AGENT_MESSAGES.file_schema
 _NAMES = _SCHEMA.names
 _validated = Message.__pydantic_validator__.validate_python  # what `model_validate` comes to, for rows by the thousand
 _NULLS = dict.fromkeys(_NAMES)
+_values_of = itemgetter(*_NAMES)
 _LOG_VERSION, _SEQ = _NAMES.index("log_version"), _NAMES.index("seq")
 _SMALL = SmallParquet(AGENT_MESSAGES)
 
-#: Rows that are written without pyarrow, and characters of content that an entry carries itself.
+#: Rows that are written without pyarrow.
+BY_HAND = 250
+#: Rows, and characters of content, that an entry carries itself.
 FEW = 100
 INLINE = 16_384
 #: Rows from which on they are checked column by column.
@@ -39,18 +43,17 @@ QUARANTINE = "GovernanceAgent"
 
 def to_arrow(messages: Sequence[Message], version: int) -> pa.Table:
     """Rows of the commit that tries to be `version`, in their order."""
+    if not messages:
+        return _SCHEMA.empty_table()
     columns: list[pa.Array] = []
-    raws = [message.__dict__ for message in messages]
-    for field in _SCHEMA:
-        name = field.name
-        if name == "log_version":
-            values: Any = [version]
-        elif name == "seq":
+    for field, given in zip(_SCHEMA, zip(*(_values_of(m.__dict__) for m in messages), strict=True), strict=True):
+        values: Sequence[Any] = given
+        if field.name == "log_version":
+            values = [version]
+        elif field.name == "seq":
             values = range(len(messages))
-        else:
-            values = [raw[name] for raw in raws]
-            if values.count(values[0]) == len(values):  # as of most columns of a commit: one value, instead of a list
-                values = values[:1]
+        elif given.count(given[0]) == len(given):  # as in most columns of a commit: one value, instead of a list of it
+            values = given[:1]
         column = pa.array(values, type=field.type)
         columns.append(column if len(column) == len(messages) else pa.repeat(column[0], len(messages)))
     return pa.Table.from_arrays(columns, schema=_SCHEMA)
@@ -58,11 +61,11 @@ def to_arrow(messages: Sequence[Message], version: int) -> pa.Table:
 
 def encode(messages: Sequence[Message], version: int, decided: Sequence[str]) -> Encoded:
     """The commit that tries to be `version`, as it is stored."""
-    if len(messages) > FEW:
+    if len(messages) > BY_HAND:
         return Encoded(parquet(to_arrow(messages, version)), len(messages), row_stats(messages, version), decided)
     raws = [{**message.__dict__, "log_version": version, "seq": place} for place, message in enumerate(messages)]
     inline: list[dict[str, Any]] = []
-    if sum(len(message.content) for message in messages) <= INLINE:
+    if len(messages) <= FEW and sum(len(message.content) for message in messages) <= INLINE:
         inline = [{name: value for name, value in m.__dict__.items() if value is not None} for m in messages]
     return Encoded(_SMALL.encode(raws), len(messages), row_stats(messages, version), decided, inline)
 

@@ -60,6 +60,10 @@ def test_pyarrow_reads_the_very_table_it_would_have_written(rows: list[Message],
     assert read.equals(codec.to_arrow(rows, version))
 
 
+def test_no_rows_are_a_table_all_the_same() -> None:
+    assert codec.to_arrow([], 7).equals(codec.to_arrow([row(1)], 7).slice(0, 0))
+
+
 def row(number: int, **changed: Any) -> Message:
     return Message(
         **{
