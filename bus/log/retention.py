@@ -169,11 +169,11 @@ def _archive(place: Location, table: DeltaLog, rows: pa.Table, day: str) -> None
     there = read_archive(place, table, day, span)
     known = there is not None and there.num_rows > 0
     wanted = rows
-    options: dict[str, Any] = {"mode": "append"}
+    options: dict[str, Any] = {"mode": "append", "schema_mode": "merge"}
     if known:
         before = there.join(rows.select(KEY), KEY, join_type="left anti").select(table.schema.arrow.names)
         wanted = pa.concat_tables([before, rows])
-        options = {"mode": "overwrite", "predicate": _predicate(day, span)}
+        options |= {"mode": "overwrite", "predicate": _predicate(day, span)}
     wanted = wanted.sort_by([(name, "ascending") for name in KEY])
     if known and _same(there, wanted):
         return  # a run before this one came so far
@@ -224,6 +224,9 @@ def read_archive(
     if span is not None:
         wanted.append((pc.field("log_version") >= span[0]) & (pc.field("log_version") <= span[1]))
     found = reading.rows(opened, filters=reduce(and_, wanted) if wanted else None)
+    for column in table.schema.arrow:  # an archive may be older than a column of the table
+        if column.name not in found.column_names:
+            found = found.append_column(column, pa.nulls(found.num_rows, column.type))
     return found.select(table.schema.arrow.names).cast(table.schema.arrow)
 
 

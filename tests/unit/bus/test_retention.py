@@ -305,6 +305,25 @@ def test_what_the_archive_has_wrong_is_put_right(days: Days, in_parts: list[int]
     assert ids(days.log) == []
 
 
+@pytest.mark.parametrize("known", [False, True])
+def test_an_archive_may_be_older_than_a_column(days: Days, known: bool) -> None:
+    days.handled("m1", on=1, receipt_on=1)
+    rows, _ = days.log.scan()
+    place = days.archive / "agent_messages"
+    place.mkdir(parents=True)
+    (first, *_) = rows.to_pylist()
+    there = [first] if known else [first | {"message_id": "other", "log_version": 77, "traceparent": None}]
+    old = pa.Table.from_pylist(there, schema=rows.schema).drop_columns(["traceparent"])
+    write_deltalake(str(place), old, partition_by=["date"])
+    days.day = 9
+    days.retain()
+    assert days.archived() == ["m1", "r-m1", "a-m1", *([] if known else ["other"])]
+    assert ids(days.log) == []
+    found = retention.everything(days.log)
+    assert found.schema.names == rows.schema.names
+    assert found.num_rows == (3 if known else 4)
+
+
 @given(
     st.lists(st.tuples(st.integers(1, 6), st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=8),
     st.lists(st.integers(0, 3), max_size=3),
