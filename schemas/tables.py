@@ -91,7 +91,9 @@ APPROVALS = TableSchema(
     (
         Column("approval_id", "string", "The approval that was asked for."),
         Column("correlation_id", "string", "The conversation."),
-        Column("step", "string", "requested, approved, rejected or expired."),
+        Column(
+            "step", "string", "requested, voted, reminded, escalated, approved, rejected, changes_requested or expired."
+        ),
         Column("actor", "string", "Who took the step."),
         Column("requester", "string", "On whose behalf approval was asked."),
         Column("code", "string", "The exact code."),

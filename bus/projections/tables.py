@@ -70,14 +70,33 @@ def approval_row(message: Message) -> Mapping[str, Any] | None:
             "reason": said.get("rule"),
             "expires_at": said.get("expires_at"),
         }
-    if message.kind == "ApprovalDecided":
-        return base | {
-            "step": said.get("decision"),
-            "actor": said.get("actor"),
-            "requester": message.principal,
-            "reason": said.get("reason"),
-        }
-    return None
+    step = _STEPS.get(message.kind)
+    if step is None:
+        return None
+    return base | {
+        "step": step or said.get("decision"),
+        "actor": said.get("actor", GOVERNANCE),
+        "requester": message.principal,
+        "reason": said.get("reason") or _reason(said),
+    }
+
+
+#: Steps of an approval after the question; "" where the event itself says which.
+_STEPS = {
+    "ApprovalVoted": "voted",
+    "ApprovalReminded": "reminded",
+    "ApprovalEscalated": "escalated",
+    "ApprovalDecided": "",
+}
+
+
+def _reason(said: Mapping[str, Any]) -> str:
+    """What a step that nobody gave a reason for says by itself."""
+    if said.get("for_user"):
+        return f"for {said['for_user']}"
+    to = said.get("to") or said.get("remaining") or []
+    groups = [f"{need.get('count')} of {need.get('group')}" for need in to] or said.get("waiting_for") or []
+    return ", ".join(map(str, groups))
 
 
 def execution_row(message: Message) -> Mapping[str, Any] | None:

@@ -226,7 +226,7 @@ def _again(dry_run: Message, context: Context) -> str:
         for m in context.conversation
         if m.from_agent == EXECUTOR and m.kind in (Refused.kind(), Failed.kind()) and m.position < asked.position
     ]
-    return reasons[-1] if reasons else "the tables had moved"
+    return reasons[-1].removesuffix("; ask again") if reasons else "the tables had moved"
 
 
 def _unasked(message: Received) -> list[Outgoing]:
