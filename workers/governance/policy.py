@@ -8,10 +8,9 @@ from datetime import datetime
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-from schemas.payloads import CodeDryRun, EffectPreview, Need, RequestExecution, Subject
+from schemas.payloads import EffectPreview, Need, Subject
 from schemas.policy import Approval, Drift, Policy, Rule
 from workers.governance.conditions import Condition, Conditions, Facts, Truth, lost, written
-from workers.ports import Roles
 
 #: The rule that is named when none of the policy's speaks of what was asked.
 DEFAULT = "default.deny"
@@ -188,51 +187,3 @@ def _strictest(approvals: Sequence[Approval]) -> Approval:
 
 def _least(approvals: Iterable[Approval], value: Callable[[Approval], float]) -> float:
     return min(map(value, approvals))
-
-
-# --- before policies: what GovernanceAgent asks until it gets a PolicyEngine --------------------------------------------
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """`allowed` False ends the request; True means a person is asked. `rule` names what decided."""
-
-    allowed: bool
-    rule: str
-    reason: str
-
-
-#: What may run at all under these rules; everything else is denied by default.
-READ_CLASSES = frozenset({"read", "create"})
-LANGUAGES = frozenset({"sql"})
-
-
-def may_request(payload: RequestExecution, requester: str, roles: Roles) -> Verdict:
-    """Before the dry run."""
-    if not roles.allows(requester, "sql.execute"):
-        return Verdict(False, "rbac.sql.execute", f"{requester}'s role does not allow running code")
-    if payload.code.language not in LANGUAGES:
-        return Verdict(
-            False, "execution.language", f"{payload.code.language} is not run here; {', '.join(sorted(LANGUAGES))} is"
-        )
-    return Verdict(True, "rbac.sql.execute", "the role may ask for execution")
-
-
-def needs_approval(dry_run: CodeDryRun) -> Verdict:
-    """After the dry run: deny by default, a person decides on what is left."""
-    if dry_run.statement_class not in READ_CLASSES:
-        return Verdict(
-            False, "execution.statement_class", f"a {dry_run.statement_class} statement is never approved here"
-        )
-    return Verdict(True, "execution.four_eyes", "another person with execution.approve has to approve")
-
-
-def may_decide(actor: str, requester: str, roles: Roles) -> Verdict:
-    """Whether this person may decide on that person's request."""
-    if actor == requester:
-        return Verdict(
-            False, "approval.own_request", f"{actor} asked for this and cannot decide on it; someone else must"
-        )
-    if not roles.allows(actor, "execution.approve"):
-        return Verdict(False, "rbac.execution.approve", f"{actor}'s role does not allow execution.approve")
-    return Verdict(True, "execution.four_eyes", f"{actor} may decide on {requester}'s request")
