@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 import pytest
 from deltalake import CommitProperties, DeltaTable, write_deltalake
@@ -36,8 +35,7 @@ def ask(text: str, target: str | None = "results.t") -> Statement:
 
 
 def rows(path: Path) -> list[dict]:
-    found = DeltaTable(str(path)).to_pyarrow_table()
-    return duckdb.sql("SELECT * FROM found ORDER BY k").arrow().read_all().to_pylist()
+    return DeltaTable(str(path)).to_pyarrow_table().sort_by("k").to_pylist()
 
 
 async def test_it_is_as_it_was_in_one_version_with_the_grant(engine: RestoreEngine, path: Path) -> None:

@@ -292,13 +292,16 @@ def _copies(staged: Staged, path: Path, names: list[str]) -> Iterator[Any]:
 
 def _copy(source: int, to: Path, mode: int = 0o644) -> None:
     """A copy, never a rename: the sandbox could still hold the file open for writing."""
-    with (
-        os.fdopen(source, "rb") as read,
-        os.fdopen(os.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as written,
-    ):
-        shutil.copyfileobj(read, written, _COPY_BYTES)
-        written.flush()
-        os.fsync(written.fileno())
+    with os.fdopen(source, "rb") as read:
+        written = os.fdopen(os.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb")
+        try:
+            with written:
+                shutil.copyfileobj(read, written, _COPY_BYTES)
+                written.flush()
+                os.fsync(written.fileno())
+        except OSError:
+            to.unlink(missing_ok=True)
+            raise
 
 
 def _put_if_absent(path: Path, actions: Iterable[dict[str, Any]]) -> bool:
