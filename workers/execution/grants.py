@@ -32,7 +32,7 @@ def check_grant(
     principal: str | None,
     conversation: Sequence[Message],
     now: int,
-    environment: str = "",
+    environment: str,
 ) -> None:
     """`conversation` holds trusted rows only; `now` is UTC microseconds. Raises GrantRefused.
 
@@ -48,8 +48,10 @@ def check_grant(
         raise GrantRefused("grant.subject", f"the grant is for a {grant.subject}, which runs no code")
     if grant.requester != principal:
         raise GrantRefused("grant.requester", f"the grant is for {grant.requester}, the conversation is {principal}'s")
-    if environment and grant.environment and grant.environment != environment:
-        raise GrantRefused("grant.environment", f"the grant is for {grant.environment}, this is {environment}")
+    if grant.environment != environment:
+        raise GrantRefused("grant.environment", f"the grant is for '{grant.environment}', this is '{environment}'")
+    if not grant.rule or not grant.policy:
+        raise GrantRefused("grant.policy", "the grant does not name the rule and the policy that it follows")
     if grant.requester in (grant.approved_by, *grant.approvers):
         raise GrantRefused("grant.four_eyes", "the requester approved their own request")
     if now > grant.expires_at:

@@ -23,7 +23,7 @@ from schemas.payloads import (
     RunCode,
 )
 from tests.fakes import FakeEngine, eventually
-from tests.unit.agents.stage import Stage
+from tests.unit.agents.stage import ENVIRONMENT, Stage
 from workers.execution.agent import ExecutionAgent
 from workers.execution.grants import code_sha256
 from workers.ports import DryRun, Executed, OutcomeUnknown, Statement, StatementFailed, StatementRefused
@@ -76,6 +76,8 @@ async def granted(
         "requester": "eli",
         "approved_by": "ada",
         "rule": "r",
+        "policy": "p" * 64,
+        "environment": ENVIRONMENT,
         "issued_at": stage.now,
         "expires_at": stage.now + 10**9,
     } | changed
@@ -84,6 +86,10 @@ async def granted(
         approval,
         RunCode(grant=Grant.model_validate(grant), question="q", code=code, reply_to="OrchestratorAgent"),
     )
+
+
+def executor(stage: Stage, engine: FakeEngine | None = None, **given: Any) -> ExecutionAgent:
+    return ExecutionAgent(engine or stage.engine, stage.roles, ENVIRONMENT, **given)
 
 
 def Code_ask() -> Any:
@@ -108,7 +114,7 @@ async def outcome(stage: Stage, ran: Message) -> Any:
 
 
 async def test_a_good_grant_runs_once_and_says_what_it_did(stage: Stage) -> None:
-    await stage.host(ExecutionAgent(stage.engine))
+    await stage.host(executor(stage))
     root, approval, said = await granted(stage)
     ran = run(stage, said, approval)
     done = await outcome(stage, ran)
@@ -134,12 +140,15 @@ async def test_a_good_grant_runs_once_and_says_what_it_did(stage: Stage) -> None
         ({"target": "results.other"}, "grant.approval"),
         ({"dry_run_digest": "0" * 64}, "grant.approval"),
         ({"expires_at": 0}, "grant.expired"),
+        ({"environment": "prod"}, "grant.environment"),
+        ({"environment": ""}, "grant.environment"),
+        ({"policy": ""}, "grant.policy"),
     ],
 )
 async def test_an_altered_grant_is_refused_by_its_rule_and_nothing_runs(
     stage: Stage, changed: dict[str, Any], rule: str
 ) -> None:
-    await stage.host(ExecutionAgent(stage.engine))
+    await stage.host(executor(stage))
     root, approval, said = await granted(stage, **changed)
     refused = await outcome(stage, run(stage, said, approval))
     assert (type(refused), refused.rule) == (Refused, rule)
@@ -149,7 +158,7 @@ async def test_an_altered_grant_is_refused_by_its_rule_and_nothing_runs(
 
 
 async def test_a_grant_for_other_code_runs_nothing(stage: Stage) -> None:
-    await stage.host(ExecutionAgent(stage.engine))
+    await stage.host(executor(stage))
     _, approval, said = await granted(stage)
     other = said.model_copy(update={"code": Code(language="sql", text="SELECT * FROM secrets")})
     assert (await outcome(stage, run(stage, other, approval))).rule == "grant.code"
@@ -157,7 +166,7 @@ async def test_a_grant_for_other_code_runs_nothing(stage: Stage) -> None:
 
 
 async def test_nobodys_yes_is_no_yes(stage: Stage) -> None:
-    await stage.host(ExecutionAgent(stage.engine))
+    await stage.host(executor(stage))
     _, approval, said = await granted(stage, approver="")
     assert (await outcome(stage, run(stage, said, approval))).rule == "grant.approval"
     assert stage.engine.ran == []
@@ -165,7 +174,7 @@ async def test_nobodys_yes_is_no_yes(stage: Stage) -> None:
 
 @pytest.mark.parametrize("decision", [{"decision": "reject"}, {"digest": "0" * 64}, {"approval_id": "apr-9"}])
 async def test_a_yes_to_something_else_is_no_yes(stage: Stage, decision: dict[str, Any]) -> None:
-    await stage.host(ExecutionAgent(stage.engine))
+    await stage.host(executor(stage))
     _, approval, said = await granted(stage, approver="")
     asked = {"approval_id": "apr-1", "decision": "approve", "digest": said.grant.dry_run_digest} | decision
     stage.say("user:ada", GOVERNANCE, Decide.model_validate(asked), approval)
@@ -174,7 +183,7 @@ async def test_a_yes_to_something_else_is_no_yes(stage: Stage, decision: dict[st
 
 
 async def test_an_unsigned_yes_is_nobodys(stage: Stage) -> None:
-    await stage.host(ExecutionAgent(stage.engine))
+    await stage.host(executor(stage))
     _, approval, said = await granted(stage, approver="")
     decide = Decide(approval_id="apr-1", decision="approve", digest=said.grant.dry_run_digest)
     stage.forge("user:ada", GOVERNANCE, decide, approval)
@@ -184,14 +193,14 @@ async def test_an_unsigned_yes_is_nobodys(stage: Stage) -> None:
 
 @pytest.mark.parametrize("sender", ["OrchestratorAgent", "CodeAgent", "user:ada", "user:eli"])
 async def test_a_grant_comes_from_governance_alone(stage: Stage, sender: str) -> None:
-    await stage.host(ExecutionAgent(stage.engine))
+    await stage.host(executor(stage))
     _, approval, said = await granted(stage)
     assert (await outcome(stage, run(stage, said, approval, sender))).rule == "grant.issuer"
     assert stage.engine.ran == []
 
 
 async def test_an_unsigned_grant_is_rejected(stage: Stage) -> None:
-    await stage.host(ExecutionAgent(stage.engine))
+    await stage.host(executor(stage))
     root, approval, said = await granted(stage)
     forged = stage.forge(GOVERNANCE, EXECUTION, said, approval, message_type="request")
     await stage.settled(forged)
@@ -203,14 +212,14 @@ async def test_an_unsigned_grant_is_rejected(stage: Stage) -> None:
 
 @pytest.mark.parametrize("sender", ["user:ana", "OrchestratorAgent"])
 async def test_a_dry_run_is_asked_for_by_governance_alone(stage: Stage, sender: str) -> None:
-    await stage.host(ExecutionAgent(stage.engine))
+    await stage.host(executor(stage))
     root = stage.client("eli").send("OrchestratorAgent", Code_ask())
     said = stage.say(sender, EXECUTION, DryRunCode(code=Code(language="sql", text=SQL)), root, message_type="request")
     assert (await outcome(stage, said)).rule == "dry_run.issuer"
 
 
 async def test_a_grant_is_used_once_however_often_it_is_sent(stage: Stage) -> None:
-    await stage.host(ExecutionAgent(stage.engine))
+    await stage.host(executor(stage))
     root, approval, said = await granted(stage)
     sent = [run(stage, said, approval) for _ in range(3)]
     told = [await outcome(stage, one) for one in sent]
@@ -222,7 +231,7 @@ async def test_a_grant_is_used_once_however_often_it_is_sent(stage: Stage) -> No
 async def test_two_executors_run_a_grant_once(stage: Stage) -> None:
     engines = [FakeEngine(), FakeEngine()]
     for engine in engines:
-        await stage.host(ExecutionAgent(engine))
+        await stage.host(executor(stage, engine))
     root, approval, said = await granted(stage)
     ran = run(stage, said, approval)
     await outcome(stage, ran)
@@ -232,7 +241,7 @@ async def test_two_executors_run_a_grant_once(stage: Stage) -> None:
 
 
 async def test_tables_that_moved_since_the_dry_run_stop_it(stage: Stage) -> None:
-    await stage.host(ExecutionAgent(stage.engine))
+    await stage.host(executor(stage))
     _, approval, said = await granted(stage)
     stage.engine.moved = True
     refused = await outcome(stage, run(stage, said, approval))
@@ -247,7 +256,7 @@ async def test_tables_that_moved_since_the_dry_run_stop_it(stage: Stage) -> None
 @pytest.mark.parametrize("error", [StatementFailed("no such table"), StatementRefused("guard.write", "it writes")])
 async def test_an_engine_that_fails_is_told_and_the_grant_is_spent(stage: Stage, error: Exception) -> None:
     stage.engine.fails = error
-    await stage.host(ExecutionAgent(stage.engine))
+    await stage.host(executor(stage))
     root, approval, said = await granted(stage)
     failed = await outcome(stage, run(stage, said, approval))
     assert (type(failed), failed.rule) == (Failed, "execution.failed")
@@ -259,7 +268,7 @@ async def test_an_engine_that_fails_is_told_and_the_grant_is_spent(stage: Stage,
 @pytest.mark.parametrize("error", [OutcomeUnknown("the connection broke"), RuntimeError("nobody expected this")])
 async def test_an_outcome_that_nobody_knows_is_in_doubt_and_never_tried_again(stage: Stage, error: Exception) -> None:
     stage.engine.fails, stage.engine.silent = error, True
-    await stage.host(ExecutionAgent(stage.engine))
+    await stage.host(executor(stage))
     root, approval, said = await granted(stage)
     ran = run(stage, said, approval)
     waiting = asyncio.create_task(outcome(stage, ran))
@@ -290,7 +299,7 @@ class Hanging(FakeEngine):
 async def test_a_crash_between_claim_and_outcome_is_in_doubt_and_never_run_again(tmp_path: Path) -> None:
     hanging = Hanging()
     stage = Stage(tmp_path, hanging)
-    host = await stage.host(ExecutionAgent(hanging))
+    host = await stage.host(executor(stage, hanging))
     root, approval, said = await granted(stage)
     ran = run(stage, said, approval)
     await hanging.started.wait()
@@ -298,7 +307,7 @@ async def test_a_crash_between_claim_and_outcome_is_in_doubt_and_never_run_again
     stage.hosts.remove(host)
     await host.stop(patience_s=0.001)  # the process is gone, as far as the log can tell
     again = FakeEngine()
-    await stage.host(ExecutionAgent(again))
+    await stage.host(executor(stage, again))
     failed = await outcome(stage, ran)
     assert (type(failed), failed.rule) == (Failed, "execution.in_doubt")
     assert again.ran == []
@@ -313,7 +322,7 @@ async def test_a_claim_that_another_made_first_stops_it(stage: Stage) -> None:
         grant_id="grant-1", requester="eli", question="q", code=SQL, target=None, approved_by="ada", instance="another"
     )
     stage.say(EXECUTION, "*", theirs, approval)
-    await stage.host(ExecutionAgent(stage.engine))
+    await stage.host(executor(stage))
     assert (await outcome(stage, run(stage, said, approval))).rule == "grant.used"
     assert stage.engine.ran == []
     assert root.correlation_id == approval.correlation_id

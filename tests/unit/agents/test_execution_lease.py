@@ -8,8 +8,7 @@ from pathlib import Path
 from schemas.payloads import ExecutionClaimed, ExecutionSettled, Failed, InstanceChanged
 from tests.fakes import FakeEngine
 from tests.unit.agents.stage import Stage
-from tests.unit.agents.test_execution import EXECUTION, GOVERNANCE, granted
-from workers.execution.agent import ExecutionAgent
+from tests.unit.agents.test_execution import EXECUTION, GOVERNANCE, executor, granted
 from workers.ports import DryRun, Statement
 
 
@@ -32,7 +31,7 @@ class Pausing(FakeEngine):
 async def test_no_effect_is_started_under_a_lease_that_others_ended(tmp_path: Path) -> None:
     stage = Stage(tmp_path)
     engine = Pausing(stage)
-    host = await stage.host(ExecutionAgent(engine))
+    host = await stage.host(executor(stage, engine))
     before = host.instances[EXECUTION].name
     root, _, run = await granted(stage, table_drift=1)
     asked = stage.say(GOVERNANCE, EXECUTION, run, root, message_type="request")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +25,12 @@ from schemas.payloads import (
     SettleExecution,
 )
 from tests.fakes import FakeEngine, eventually
-from tests.unit.agents.stage import ENVIRONMENT, Stage
-from tests.unit.agents.test_execution import EXECUTION, GOVERNANCE, SQL, granted, outcome, run
-from workers.execution.agent import ExecutionAgent
+from tests.unit.agents.stage import Stage
+from tests.unit.agents.test_execution import EXECUTION, GOVERNANCE, SQL, executor, granted, outcome, run
 from workers.execution.limits import Limits
 from workers.ports import Executed, Outcome, OutcomeUnknown, Rows, Statement, StatementFailed
 
 MARK = Outcome("results.x", 7)
-
-
-def worker(stage: Stage, engine: FakeEngine | None = None, **given: Any) -> ExecutionAgent:
-    return ExecutionAgent(engine or stage.engine, stage.roles, ENVIRONMENT, **given)
 
 
 def settled(stage: Stage, root: Message) -> list[tuple[str, str | None]]:
@@ -75,7 +70,7 @@ class Slow(FakeEngine):
 async def test_what_the_target_says_settles_an_unknown_outcome(stage: Stage) -> None:
     stage.engine.fails = OutcomeUnknown("the connection broke")
     stage.engine.wrote["grant-1"] = MARK
-    await stage.host(worker(stage))
+    await stage.host(executor(stage))
     root, approval, said = await granted(stage)
     done = await outcome(stage, run(stage, said, approval))
     assert isinstance(done, CodeRun)
@@ -87,7 +82,7 @@ async def test_what_the_target_says_settles_an_unknown_outcome(stage: Stage) -> 
 
 async def test_no_mark_and_nothing_left_running_proves_that_it_did_not_happen(stage: Stage) -> None:
     stage.engine.fails = OutcomeUnknown("the connection broke")
-    await stage.host(worker(stage))
+    await stage.host(executor(stage))
     root, approval, said = await granted(stage)
     failed = await outcome(stage, run(stage, said, approval))
     assert (type(failed), failed.rule) == (Failed, "execution.failed")
@@ -113,7 +108,7 @@ async def test_a_claim_of_a_process_that_died_is_settled_as_far_as_the_target_pr
     tmp_path: Path, gone: bool, mark: Outcome | None, silent: bool, saved_to: str | None, step: str
 ) -> None:
     stage = Stage(tmp_path, engine := Slow())
-    host = await stage.host(worker(stage, process="the first"))
+    host = await stage.host(executor(stage, process="the first"))
     root, approval, said = await granted(stage, saved_to=saved_to)
     ran = run(stage, said, approval)
     await eventually(lambda: engine.begun)
@@ -123,7 +118,7 @@ async def test_a_claim_of_a_process_that_died_is_settled_as_far_as_the_target_pr
     again.silent = silent
     if mark is not None:
         again.wrote["grant-1"] = mark
-    await stage.host(worker(stage, again, process="the second", gone=lambda process: gone and process == "the first"))
+    await stage.host(executor(stage, again, process="the second", gone=lambda process: gone and process == "the first"))
     told = await outcome(stage, ran)
     assert again.ran == []
     assert [one for one, _ in settled(stage, root)] == [step]
@@ -140,7 +135,7 @@ def cancel(stage: Stage, user: str, grant_id: str = "grant-1") -> Message:
 
 async def test_whoever_asked_ends_their_run_and_it_is_cancelled_when_proven_not_done(tmp_path: Path) -> None:
     stage = Stage(tmp_path, engine := Slow())
-    await stage.host(worker(stage))
+    await stage.host(executor(stage))
     root, approval, said = await granted(stage)
     ran = run(stage, said, approval)
     await eventually(lambda: engine.begun)
@@ -156,7 +151,7 @@ async def test_whoever_asked_ends_their_run_and_it_is_cancelled_when_proven_not_
 
 async def test_a_run_that_waits_in_its_engine_ends_with_the_wish(tmp_path: Path) -> None:
     stage = Stage(tmp_path, engine := Slow(deaf=True))
-    await stage.host(worker(stage))
+    await stage.host(executor(stage))
     root, approval, said = await granted(stage)
     run(stage, said, approval)
     await eventually(lambda: engine.begun)
@@ -171,7 +166,7 @@ async def test_a_cancelled_run_that_may_have_written_is_in_doubt_and_one_that_di
         stage = Stage(tmp_path / step, engine := Slow(OutcomeUnknown("killed while it wrote")))
         engine.silent = silent
         engine.wrote["grant-1"] = MARK
-        await stage.host(worker(stage))
+        await stage.host(executor(stage))
         root, approval, said = await granted(stage)
         run(stage, said, approval)
         await eventually(lambda engine=engine: engine.begun)
@@ -192,7 +187,7 @@ async def test_a_cancelled_run_that_may_have_written_is_in_doubt_and_one_that_di
 )
 async def test_a_run_is_ended_by_who_may(tmp_path: Path, user: str, grant_id: str, rule: str) -> None:
     stage = Stage(tmp_path, engine := Slow())
-    await stage.host(worker(stage))
+    await stage.host(executor(stage))
     _, approval, said = await granted(stage)
     ran = run(stage, said, approval)
     await eventually(lambda: engine.begun)
@@ -211,13 +206,22 @@ async def test_a_run_is_ended_by_who_may(tmp_path: Path, user: str, grant_id: st
 
 async def test_a_run_that_takes_too_long_is_ended_and_says_so(tmp_path: Path) -> None:
     stage = Stage(tmp_path, Slow())
-    await stage.host(worker(stage, limits=Limits(run_s=0.01)))
+    await stage.host(executor(stage, limits=Limits(run_s=0.01)))
     root, approval, said = await granted(stage)
     told = await outcome(stage, run(stage, said, approval))
     assert (type(told), told.rule) == (Failed, "execution.timeout")
     assert "longer than 0.01 s" in told.reason
     assert settled(stage, root) == [("failed", None)]
     await stage.close()
+
+
+async def while_time_passes(stage: Stage, awaited: Coroutine[Any, Any, Any], seconds: float = 2.0) -> Any:
+    """A clock that goes on until it is there: whoever sleeps may not have begun to when it is first moved."""
+    waiting = asyncio.create_task(awaited)
+    while not waiting.done():
+        stage.clock.advance(seconds)
+        await asyncio.sleep(0.005)
+    return waiting.result()
 
 
 async def several(stage: Stage, count: int) -> Sequence[tuple[Message, Message]]:
@@ -233,7 +237,7 @@ async def several(stage: Stage, count: int) -> Sequence[tuple[Message, Message]]
 
 async def test_one_person_has_so_many_runs_at_once_and_the_rest_wait_in_the_log(tmp_path: Path) -> None:
     stage = Stage(tmp_path, engine := Slow())
-    await stage.host(worker(stage, limits=Limits(per_principal=2)))
+    await stage.host(executor(stage, limits=Limits(per_principal=2)))
     both = await several(stage, 3)
     _, waits = both[2]
     await stage.settled(waits)  # it holds no place
@@ -241,12 +245,10 @@ async def test_one_person_has_so_many_runs_at_once_and_the_rest_wait_in_the_log(
     assert ("execution.waits", "execution.busy") in stage.facts(waits)
     assert stage.rows(waits, "ExecutionClaimed") == []
     (again,) = stage.rows(waits, "BeginRun")
-    stage.clock.advance(1.5)  # still no place
-    await stage.settled(again)
+    await while_time_passes(stage, stage.settled(again))  # still no place
     engine.begun["grant-0"].set()
     await outcome(stage, both[0][1])
-    stage.clock.advance(3)
-    await eventually(lambda: "grant-2" in engine.begun)
+    await while_time_passes(stage, eventually(lambda: "grant-2" in engine.begun))
     engine.begun["grant-2"].set()
     assert isinstance(await outcome(stage, waits), CodeRun)
     assert stage.facts(waits).count(("execution.waits", "execution.busy")) == 1
@@ -256,11 +258,10 @@ async def test_one_person_has_so_many_runs_at_once_and_the_rest_wait_in_the_log(
 
 async def test_what_waits_longer_than_its_grant_holds_is_refused(tmp_path: Path) -> None:
     stage = Stage(tmp_path, engine := Slow())
-    await stage.host(worker(stage, limits=Limits(at_once=1)))
+    await stage.host(executor(stage, limits=Limits(at_once=1)))
     (_, _), (_, waits) = await several(stage, 2)
     await stage.settled(waits)
-    stage.clock.advance(2000)
-    told = await outcome(stage, waits)
+    told = await while_time_passes(stage, outcome(stage, waits), 500)
     assert (type(told), told.rule) == (Refused, "grant.expired")
     engine.begun["grant-0"].set()
     await stage.close()
@@ -268,7 +269,7 @@ async def test_what_waits_longer_than_its_grant_holds_is_refused(tmp_path: Path)
 
 @pytest.mark.parametrize("sender", ["user:eli", GOVERNANCE])
 async def test_nobody_else_says_when_a_run_begins(stage: Stage, sender: str) -> None:
-    await stage.host(worker(stage))
+    await stage.host(executor(stage))
     root, approval, said = await granted(stage)
     ran = run(stage, said, approval)
     await outcome(stage, ran)
@@ -284,7 +285,7 @@ async def test_nobody_else_says_when_a_run_begins(stage: Stage, sender: str) -> 
 async def test_tables_may_move_as_far_as_the_grant_says_and_no_further(tmp_path: Path) -> None:
     for drift, ran in ((1, True), (0, False)):
         stage = Stage(tmp_path / str(drift))
-        await stage.host(worker(stage))
+        await stage.host(executor(stage))
         _, approval, said = await granted(stage, table_drift=drift)
         stage.engine.moved = True
         told = await outcome(stage, run(stage, said, approval))
@@ -297,7 +298,7 @@ async def test_tables_may_move_as_far_as_the_grant_says_and_no_further(tmp_path:
 
 
 async def test_a_revoked_grant_is_not_claimed(stage: Stage) -> None:
-    await stage.host(worker(stage))
+    await stage.host(executor(stage))
     root, approval, said = await granted(stage)
     stage.say(GOVERNANCE, "*", GrantRevoked(grant_id="grant-1", executor=EXECUTION, actor="ada", reason="wrong"), root)
     told = await outcome(stage, run(stage, said, approval))
@@ -319,7 +320,7 @@ class Wide(FakeEngine):
 
 async def test_a_result_that_no_message_holds_is_cut_and_its_file_named(tmp_path: Path) -> None:
     stage = Stage(tmp_path, Wide())
-    await stage.host(worker(stage, limits=Limits(bytes=10_000)))
+    await stage.host(executor(stage, limits=Limits(bytes=10_000)))
     root, approval, said = await granted(stage)
     done = await outcome(stage, run(stage, said, approval))
     assert isinstance(done, CodeRun)
@@ -331,7 +332,7 @@ async def test_a_result_that_no_message_holds_is_cut_and_its_file_named(tmp_path
 
 
 async def test_what_leaves_no_room_for_an_outcome_is_not_begun(stage: Stage) -> None:
-    await stage.host(worker(stage))
+    await stage.host(executor(stage))
     root, approval, said = await granted(stage)
     long = said.model_copy(update={"question": "x" * 1_030_000})
     told = await outcome(stage, run(stage, long, approval))
@@ -340,7 +341,7 @@ async def test_what_leaves_no_room_for_an_outcome_is_not_begun(stage: Stage) -> 
 
 
 async def test_whoever_asked_gets_the_answer_to_what_they_asked(stage: Stage) -> None:
-    await stage.host(worker(stage))
+    await stage.host(executor(stage))
     root, approval, said = await granted(stage)
     wish = RequestExecution(question="q", code=said.code, target="results.x")
     asked = stage.say("OrchestratorAgent", GOVERNANCE, wish, root, message_type="request")
@@ -354,7 +355,7 @@ async def test_whoever_asked_gets_the_answer_to_what_they_asked(stage: Stage) ->
 async def in_doubt(stage: Stage, mark: Outcome | None = None, silent: bool = True) -> Message:
     """An execution that is in doubt, with what its target says once somebody asks. Its root message."""
     stage.engine.fails, stage.engine.silent = OutcomeUnknown("the connection broke"), True
-    await stage.host(worker(stage, process="here"))
+    await stage.host(executor(stage, process="here"))
     root, approval, said = await granted(stage)
     await outcome(stage, run(stage, said, approval))
     stage.engine.silent = silent
@@ -433,6 +434,6 @@ async def test_a_claim_whose_process_may_live_is_not_settled(stage: Stage) -> No
         process="elsewhere",
     )
     stage.say(EXECUTION, "*", theirs, approval)
-    await stage.host(worker(stage, process="here"))
+    await stage.host(executor(stage, process="here"))
     assert (await settle(stage, "ada", "failed", root)).rule == "execution.running"
     assert isinstance(said, RunCode)

@@ -55,7 +55,7 @@ def workers(system: System) -> list[Worker]:
         RAGAgent(FakeIndex([passage]), FakeCatalog()),
         CodeAgent(FakeSqlWriter(), {"tpch.customer": ["c_name"]}, FixedRoles()),
         GovernanceAgent(roles, sample_policy(), system.settings.env),
-        ExecutionAgent(FakeEngine()),
+        ExecutionAgent(FakeEngine(), environment=system.settings.env),
     ]
 
 

@@ -115,7 +115,7 @@ def workers() -> list[Worker]:
         RAGAgent(FakeIndex([passage]), FakeCatalog()),
         CodeAgent(FakeSqlWriter(), {"tpch.customer": ["c_name"]}, FixedRoles()),
         GovernanceAgent(roles, sample_policy(), "dev"),
-        ExecutionAgent(FakeEngine()),
+        ExecutionAgent(FakeEngine(), roles, "dev"),
     ]
 
 

@@ -192,7 +192,7 @@ class Court:
         rows = valid_rows(row for commit in self.stage.log.commits for row in commit)
         claims = {claim_of(row): row for row in rows if row.kind == "ExecutionClaimed"}
         trust = SignedTrust(Keyring.load(self.stage.keys), TABLE, ENVIRONMENT)
-        replayer = Replayer(worker(ReplayingEngine(moment)), trust, moment, claims)
+        replayer = Replayer(worker(ReplayingEngine(moment), environment=ENVIRONMENT), trust, moment, claims)
         found = [one for one in history(self.stage.log.commits, "ExecutionAgent") if one.message.kind == kind]
         replayed = await replayer.replay(found[-1])
         return found[-1], replayed, compare(found[-1], replayed)
@@ -231,7 +231,7 @@ async def test_a_grant_that_was_used_before_the_message_is_still_used(tmp_path: 
     first = stage.rows(root, "RunCode")[0]
     again = first.model_copy(update={"message_id": "again", "signature": None, "key_id": None, "handling_id": None})
     stage.bus("GovernanceAgent").submit([again]).result()
-    await stage.host(ExecutionAgent(stage.engine))
+    await stage.host(ExecutionAgent(stage.engine, environment=ENVIRONMENT))
     await stage.settled(again)
     await stage.close()
     stage.hosts.clear()
@@ -258,7 +258,7 @@ async def test_a_crash_after_the_claim_is_in_doubt_again(tmp_path: Path) -> None
     stage.hosts.remove(host)
     await host.stop(patience_s=0.001)  # the process is gone, as far as the log can tell
     stage.clock.advance(10)
-    await stage.host(*stage.workers()[:3], ExecutionAgent(FakeEngine()))
+    await stage.host(*stage.workers()[:3], ExecutionAgent(FakeEngine(), environment=ENVIRONMENT))
     await stage.answer(asked)
     await stage.close()
     stage.hosts.clear()
