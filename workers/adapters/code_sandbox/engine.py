@@ -19,7 +19,7 @@ import structlog
 
 from schemas.payloads import EffectPreview
 from workers.adapters.code_sandbox import places, runner
-from workers.adapters.code_sandbox.limits import MIB, PYSPARK, PYTHON, Limits
+from workers.adapters.code_sandbox.limits import GIB, MIB, PYSPARK, PYTHON, Limits
 from workers.adapters.code_sandbox.process import Clerk, Ended, Walls, printable
 from workers.adapters.sandbox import history, landlock, publish
 from workers.adapters.sandbox.commits import local_path
@@ -34,6 +34,9 @@ AT_ONCE = 2
 
 #: Seconds that copying tables, or taking a result, may take.
 CLERK_S = 300.0
+
+#: Bytes that the clerk may address, at least: its readers have many threads, each with room of its own.
+CLERK_MEMORY = 16 * GIB
 
 _REMEDY = (
     "run the execution process on Linux 5.13 or later, where namespaces may be made (kernel.unprivileged_userns_clone, "
@@ -185,7 +188,7 @@ class CodeSandbox:
             "schemas": self._schemas,
             "writable": self._writable,
             "limits": limits.as_dict(),
-            "memory": 4 * limits.memory,
+            "memory": max(CLERK_MEMORY, 4 * limits.memory),
             "protect": landlock.available(),
         }
 

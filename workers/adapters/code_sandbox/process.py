@@ -25,6 +25,9 @@ _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "COVERAGE_PROCESS_START", "COVERAGE_PR
 #: What Java says before any code runs, whatever it is told.
 _NOISE = (b"WARNING: Using incubator modules: jdk.incubator.vector",)
 
+#: Others reserve gigabytes that they do not use, and a limit counts what is reserved.
+_ALLOCATING = {"MALLOC_ARENA_MAX": "2", "ARROW_DEFAULT_MEMORY_POOL": "system"}
+
 _PIECE = 64 * 1024
 
 
@@ -73,7 +76,7 @@ class Clerk:
             self._process = await asyncio.create_subprocess_exec(
                 self._python, "-P", "-m", f"{__package__}.clerk", json.dumps(self._settings),
                 stdin=pipe, stdout=pipe, stderr=pipe, limit=protocol.LONGEST_LINE, cwd=self._settings["scratch"],
-                env=environment(), start_new_session=True,
+                env=environment(**_ALLOCATING), start_new_session=True,
             )  # fmt: skip
         return self._process
 
@@ -171,10 +174,9 @@ def code_environment(work: str) -> dict[str, str]:
         LANG="C.UTF-8",
         PYTHONHASHSEED="0",
         PYTHONUNBUFFERED="1",
-        MALLOC_ARENA_MAX="2",
-        ARROW_DEFAULT_MEMORY_POOL="system",
         OPENBLAS_NUM_THREADS="2",
         OMP_NUM_THREADS="2",
+        **_ALLOCATING,
     )
 
 

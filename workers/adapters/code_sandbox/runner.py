@@ -155,13 +155,13 @@ def describe(error: BaseException) -> dict[str, Any]:
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == CODE]
     line = frames[-1].lineno if frames else getattr(error, "lineno", None)
     try:
-        last = traceback.format_exception_only(type(error), error)[-1].strip()
+        last, limit = traceback.format_exception_only(type(error), error)[-1].strip(), _limit_of(error)
     except BaseException:  # its own words may fail
-        last = type(error).__name__
+        last, limit = type(error).__name__, None
     if isinstance(error, NoResult):
         last = str(error)
     last = last.removeprefix(f"{__name__}.")
-    return {"message": last[:_LONGEST], "line": line, "limit": _limit_of(error)}
+    return {"message": last[:_LONGEST], "line": line, "limit": limit}
 
 
 def _limit_of(error: BaseException) -> str | None:

@@ -13,7 +13,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable, write_deltalake
-from deltalake.exceptions import DeltaError
 
 from schemas.payloads import EffectPreview
 from workers.adapters.sandbox.commits import entry_path, local_path, read_entry, refuse_unknown_features
@@ -31,28 +30,30 @@ _RULES = ("delta.constraints.", "delta.appendOnly")
 def taken(file: Path, most: int) -> pa.Table:
     """The rows that the code left. Raises StatementFailed for what is no table, or not all of one."""
     try:
-        with pa.OSFile(str(file)) as source, pa.ipc.open_stream(source) as stream:
-            batches, size = [], 0
-            for batch in stream:
-                batch.validate(full=True)  # offsets and lengths are the code's word, and are read as if they were true
-                size += batch.nbytes
-                if size > most:
-                    raise StatementFailed(f"the result has more than {most} bytes: aggregate, or take fewer columns")
-                batches.append(batch)
-            table = pa.Table.from_batches(batches, stream.schema)
+        table = _read(file, most)
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
-        said = str(error).strip().splitlines()
-        raise StatementFailed(f"the result is no table: {said[0][:200] if said else type(error).__name__}") from error
+        raise StatementFailed(f"the result is no table: {_first_line(error)}") from error
     names = table.column_names
     if len(set(names)) < len(names) or not names:
         raise StatementFailed("the columns of the result need names, each its own")
-    return pa.table(
-        [
-            pa.chunked_array([_plain(chunk) for chunk in column.chunks], _plain_type(column.type))
-            for column in table.columns
-        ],
-        names=names,
-    )
+    return table
+
+
+def _read(file: Path, most: int) -> pa.Table:
+    batches, size = [], 0
+    with pa.OSFile(str(file)) as source, pa.ipc.open_stream(source) as stream:
+        for batch in stream:
+            batch.validate(full=True)  # offsets and lengths are the code's word, and are read as if they were true
+            size += batch.nbytes
+            if size > most:
+                raise StatementFailed(f"the result has more than {most} bytes: aggregate, or take fewer columns")
+            batches.append(batch)
+        table = pa.Table.from_batches(batches, stream.schema)
+    columns = [
+        pa.chunked_array([_plain(chunk) for chunk in column.chunks], _plain_type(column.type))
+        for column in table.columns
+    ]
+    return pa.table(columns, names=table.column_names)
 
 
 def rows(table: pa.Table, limit: int) -> list[list[Any]]:
@@ -95,9 +96,10 @@ def stage(table: pa.Table, target: str, path: Path, base: int | None, scratch: P
     folder = scratch / "stage" / "table"
     try:
         write_deltalake(str(folder), table)
-    except (DeltaError, ValueError, pa.ArrowException) as error:
-        said = str(error).strip().splitlines()[0][:200]
-        raise StatementRefused("target.columns", f"the result cannot be saved to {target}: {said}") from error
+    except Exception as error:  # Delta's writer raises this very class for a type that it does not know
+        raise StatementRefused(
+            "target.columns", f"the result cannot be saved to {target}: {_first_line(error)}"
+        ) from error
     before: list[dict[str, Any]] = []
     metadata = None
     if base is not None:
@@ -183,3 +185,8 @@ def _plain(array: pa.Array) -> pa.Array:
         return _plain(array.dictionary_decode())
     safe = not pa.types.is_timestamp(kind)  # nanoseconds are cut; a number that does not fit is an error
     return array.cast(kind, safe=safe)
+
+
+def _first_line(error: BaseException) -> str:
+    said = str(error).strip().splitlines()
+    return said[0][:200] if said else type(error).__name__
