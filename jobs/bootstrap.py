@@ -36,7 +36,6 @@ from config.roles import Roles as ConfiguredRoles
 from config.roles import UnknownUser as UnknownToConfig
 from config.settings import Settings
 from jobs.agents import UPKEEP, Agent
-from jobs.policies import load_policy
 from jobs.redaction import load_redactor
 from jobs.telemetry import Spans
 from schemas.envelope import Message
@@ -49,8 +48,6 @@ from schemas.tables import (
     TABLES,
 )
 from workers.adapters.delegations import DelegationLog
-from workers.governance.lineage import Lineage
-from workers.governance.policy import PolicyEngine
 from workers.orchestrator.plans import Plans
 from workers.ports import CouldNotMap, Engine, KnowledgeIndex, ResultCatalog, SqlWriter, UnknownUser
 from workers.runtime.base import Worker
@@ -65,6 +62,9 @@ from workers.runtime.redrive import PERMISSION as MANAGE_AGENTS
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+    from workers.governance.lineage import Lineage
+    from workers.governance.policy import PolicyEngine
 
 #: The host that keeps the projections up to date.
 PROJECTING_HOST = "main"
@@ -285,11 +285,15 @@ class System:
     @cached_property
     def policy(self) -> PolicyEngine:
         """Raises BadPolicy."""
+        from jobs.policies import load_policy
+        from workers.governance.policy import PolicyEngine
+
         return PolicyEngine(load_policy(ConfiguredRoles.load(self.settings.env)).policy)
 
     @cached_property
     def lineage(self) -> Lineage:
         from workers.adapters.lakehouse import LakehouseColumns
+        from workers.governance.lineage import Lineage
 
         return Lineage(LakehouseColumns(self.home.warehouse))
 

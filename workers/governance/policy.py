@@ -120,7 +120,7 @@ class PolicyEngine:
             local=question.now.astimezone(self._zone),
             language=question.language,
             statement_class=question.statement_class,
-            reads=None if reads is None else {t.lower(): frozenset(map(str.lower, reads[t])) for t in reads},
+            reads=None if reads is None else _lowered(reads),
             writes=written(question.statement_class, question.writes),
             rows=question.rows,
             bytes=question.bytes,
@@ -148,6 +148,14 @@ class PolicyEngine:
             rule, doubt = possible[0]
             reason += f"; {rule.id} might ask for approval{doubt}"
         return Decision("deny", DEFAULT, reason, self.digest)
+
+
+def _lowered(reads: Mapping[str, frozenset[str]]) -> dict[str, frozenset[str]]:
+    """Two spellings of a table are one, with the columns of both."""
+    found: dict[str, frozenset[str]] = {}
+    for table, columns in reads.items():
+        found[table.lower()] = found.get(table.lower(), frozenset()) | frozenset(map(str.lower, columns))
+    return found
 
 
 def _statement(question: Question) -> str:

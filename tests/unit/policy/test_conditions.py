@@ -68,6 +68,12 @@ def test_patterns_of_columns(pattern: str, reads: Any, denied: bool) -> None:
     assert (effect("deny", question(reads=reads), columns=[pattern]) == "deny") == denied
 
 
+def test_two_spellings_of_a_table_are_one() -> None:
+    spelled = {"tpch.Customer": frozenset({"c_phone"}), "TPCH.customer": frozenset({"c_name"})}
+    for column in ("c_phone", "c_name"):
+        assert effect("deny", question(reads=spelled), columns=[f"tpch.customer.{column}"]) == "deny"
+
+
 def test_of_tables_read_one_is_enough_or_all_have_to_match() -> None:
     both = question(reads={"tpch.orders": ALL, "results.x": ALL})
     assert effect("allow", both, reads=["results.*"]) == "allow"
