@@ -25,6 +25,7 @@ COMMANDS = (
     "wait",
     "trace",
     "approvals",
+    "grants",
     "executions",
     "undo",
     "agents",
