@@ -15,11 +15,9 @@ from config import files
 from config.files import ConfigError
 from config.roles import Roles
 from schemas.policy import Approval, Policy, Rule, When
+from workers.governance.office import AGENT_ROLE
 
 FOLDER = "policies"
-
-#: The role of an agent that asks in a conversation of its own; nobody can be given it.
-AGENT_ROLE = "agent"
 
 
 class BadPolicy(ConfigError):
