@@ -60,6 +60,7 @@ _KNOWN = {
     "BadJob": _Known(MISUSE, "tailrace jobs list"),
     "JobRunning": _Known(FAILED, "tailrace jobs list shows since when"),
     "CannotAnchor": _Known(FAILED),
+    "CannotExport": _Known(MISUSE),
     "CannotServe": _Known(FAILED, "another --metrics-port, or end what listens there"),
     "AlreadyRunning": _Known(FAILED, "tailrace agents shows what runs where"),
     "UnknownAgent": _Known(MISUSE),

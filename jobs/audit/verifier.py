@@ -340,11 +340,13 @@ class Anchors:
                 mountains.add(one)
             if (mountains.size, mountains.root()) != (anchor["rows"], anchor["root"]) and not named:
                 self._report.add("anchor.rows", f"versions up to {version}", f"{at} says other rows than there are")
-            self._writers(at, anchor)
+            self._writers(at, anchor, first)
 
-    def _writers(self, at: str, anchor: dict[str, Any]) -> None:
+    def _writers(self, at: str, anchor: dict[str, Any], first: int) -> None:
         for writer, (sequence, digest) in anchor["writers"].items():
             chain = self.facts.get(writer)
+            if first and (chain is None or sequence < min(chain)):
+                continue  # it wrote this before what is here
             if chain is None:
                 self._report.add("anchor.writer_missing", f"chain {writer}", f"{at} knows {sequence} facts of it")
             elif sequence not in chain:
@@ -438,6 +440,8 @@ class Walk:
         self._governed(row, payload)
 
     def _principal(self, row: Row) -> None:
+        if row["causation_id"] and row["from_agent"].startswith("user:") and self._first_is_later():
+            return  # somebody's word in a conversation that may have begun before what is here
         root = self._roots.setdefault(row["correlation_id"], row["principal"])
         person = row["from_agent"].removeprefix("user:") if row["from_agent"].startswith("user:") else None
         if row["principal"] != (person if person is not None else root):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from apps.cli.exits import DONE, FAILED, MISUSE, CommandError
 from apps.cli.options import Json, terminal_of
 from apps.cli.session import open_system
+
+if TYPE_CHECKING:
+    from jobs.audit.anchors import Source
 
 app = typer.Typer(
     no_args_is_help=True, help="Whether what the tables say can be trusted: verify, and prove: anchor, export."
@@ -36,17 +40,10 @@ def verify(
     """
     from apps.cli.views.audit import audit_report
     from jobs.audit import verify as verified
-    from jobs.audit.anchors import Source
-    from jobs.audit.places import place_of
 
     terminal = terminal_of(context)
     system = open_system()
-    sources = []
-    for text in anchor or system.settings.anchor_places:
-        lines = place_of(text).lines()
-        if not lines:
-            raise CommandError(f"there are no anchors at {text}", f"tailrace audit anchor --to {text}", MISUSE)
-        sources.append(Source(text, lines))
+    sources = _kept(anchor or system.settings.anchor_places)
     with terminal.working("verifying the audit trail"):
         report = verified(system, sources)
     terminal.show(audit_report(report))
@@ -91,3 +88,62 @@ def anchor(
     )
     if not places:
         terminal.hint("it is in the log only, where a holder of files and keys can rewrite it: ", "--to FILE|URL")
+
+
+@app.command()
+def export(
+    context: typer.Context,
+    to: Annotated[
+        Path, typer.Option("--to", metavar="DIR", help="A folder that does not exist yet.", show_default=False)
+    ],
+    first: Annotated[int, typer.Option("--from", min=1, metavar="VERSION", help="The first version of the log.")] = 1,
+    last: Annotated[
+        int | None, typer.Option("--to-version", min=1, metavar="VERSION", help="The last; without it, the newest.")
+    ] = None,
+    anchor: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--anchor", metavar="FILE|URL", help="Anchors kept elsewhere, to go with it; may be said several times."
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write what an auditor needs into one folder: rows, views, public keys, anchors, a verifier, and a page to read.
+
+    It asks for nothing of Tailrace, and for no network: `python verifier.py DIR` checks it, report.html is read in a browser.
+    """
+    from apps.cli.views.audit import audit_report, exported_view
+    from jobs.audit.export import export as exported
+
+    terminal = terminal_of(context)
+    system = open_system()
+    with terminal.working("exporting the audit trail"):
+        done = exported(system, to, first, last, _kept(anchor or system.settings.anchor_places))
+    terminal.show(exported_view(done), audit_report(done.report))
+    terminal.emit(
+        {
+            "folder": str(done.folder),
+            "from_version": done.first,
+            "to_version": done.last,
+            "rows": done.rows,
+            "anchors": done.anchors,
+            "verification": done.report.document(),
+        }
+    )
+    if not done.anchors:
+        terminal.hint("no anchor speaks of these versions; one before the next export: ", "tailrace audit anchor")
+    raise typer.Exit(DONE if done.report.ok else FAILED)
+
+
+def _kept(places: list[str]) -> list[Source]:
+    """The anchors of these places. Raises CommandError where there are none: a misspelt place would prove nothing."""
+    from jobs.audit.anchors import Source
+    from jobs.audit.places import place_of
+
+    sources = []
+    for text in places:
+        lines = place_of(text).lines()
+        if not lines:
+            raise CommandError(f"there are no anchors at {text}", f"tailrace audit anchor --to {text}", MISUSE)
+        sources.append(Source(text, lines))
+    return sources

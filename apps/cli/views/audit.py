@@ -14,6 +14,7 @@ from apps.cli.views.safe import safe
 
 if TYPE_CHECKING:
     from jobs.audit.anchoring import Anchored
+    from jobs.audit.export import Exported
 
 
 class Finding(Protocol):
@@ -64,6 +65,15 @@ def anchored_view(done: Anchored) -> RenderableType:
             Text.assemble(("  at ", "quiet"), safe(place), (f" · {_counted(count, 'anchors')} added", "quiet"))
         )
     return Group(*lines)
+
+
+def exported_view(done: Exported) -> RenderableType:
+    head = f"{done.rows:,} rows of versions {done.first} to {done.last}, {_counted(done.anchors, 'anchors')}"
+    return Group(
+        Text.assemble(("✓ ", "good"), head),
+        Text.assemble(("  read   ", "quiet"), safe(str(done.folder / "report.html"))),
+        Text.assemble(("  check  ", "quiet"), (safe(f"python {done.folder / 'verifier.py'} {done.folder}"), "command")),
+    )
 
 
 def _counted(count: int, what: str) -> str:
