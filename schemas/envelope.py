@@ -47,10 +47,10 @@ class Message(BaseModel):
     schema_version: int = 1
     content: str
     priority: int = Field(default=5, ge=1, le=10)
-    timestamp: int
-    not_before: int | None = None
-    expires_at: int | None = None
-    attempt: int = Field(default=1, ge=1)
+    timestamp: int = Field(ge=-(2**63), lt=2**63)
+    not_before: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    expires_at: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    attempt: int = Field(default=1, ge=1, lt=2**31)
     principal: str | None = None
     traceparent: str | None = None
     key_id: str | None = None

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bus import memory
 from bus.base import Bus
+from bus.fold import State
 from bus.memory import MemoryBus
 from bus.trust import SignedTrust, TrustEverybody
 from schemas.envelope import USER, Message
@@ -18,16 +20,25 @@ from schemas.payloads import Payload, RunCode
 from tests.attacks.table import Attempt
 from tests.fakes import FakeEngine, eventually
 from tests.unit.agents.stage import Stage
+from workers.code.agent import CodeAgent
 from workers.execution import runs
-from workers.governance.approvals import Approval
+from workers.governance import decisions
+from workers.governance.approvals import Approval, approvals
+from workers.runtime.base import Context, Outgoing, Received, Worker
+from workers.runtime.claims import OwnClaims
 from workers.runtime.host import Host
 
 #: The guards that can be switched off, each alone.
-GUARDS = ("signatures", "principals", "grant check", "claims", "four eyes", "masking")
+GUARDS = ("signatures", "principals", "grant check", "claims", "four eyes", "people only", "size limit")
 
 
 async def _without_digest(run: Any, *asked: Any, **_: Any) -> Any:
     return await run(*asked)
+
+
+def _undecided(decided: Any) -> Any:
+    """Claims count as often as they are made."""
+    return lambda self, message: None if message.kind == "ExecutionClaimed" else decided(self, message)
 
 
 class NoPrincipals(SignedTrust):
@@ -37,16 +48,47 @@ class NoPrincipals(SignedTrust):
         self._signed(row)
 
 
+class Hijacked(CodeAgent):
+    """Does its work, until it believes what it reads: then it obeys."""
+
+    name = "CodeAgent"
+    arena: Arena
+
+    async def handle(self, message: Received, context: Context) -> list[Outgoing]:
+        if self.arena.hijacked is None:
+            return await super().handle(message, context)
+        return list(self.arena.hijacked(next(iter(approvals(context.conversation).values()))))
+
+
 class Arena(Stage):
     """`without`: the guard that is switched off. `patch` undoes itself after the test."""
 
-    def __init__(self, folder: Path, patch: pytest.MonkeyPatch, without: str | None = None) -> None:
-        super().__init__(folder, FakeEngine())
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch, without: str | None = None, policy: Any = None) -> None:
+        super().__init__(folder, FakeEngine(), policy)
         self.folder, self.without, self.patch = folder, without, patch
-        if without == "grant check":
+        #: What a taken-over CodeAgent says, given the approval of the conversation.
+        self.hijacked: Callable[[Approval], Sequence[Outgoing]] | None = None
+        if without == "size limit":
+            patch.setattr(memory, "too_large", lambda _: None)
+        if without == "claims":
+            patch.setattr(State, "decided", _undecided(State.decided))
+            patch.setattr(OwnClaims, "get", lambda *_: None)
+        if without == "people only":
+            patch.setattr(decisions, "person", lambda message: "ada")
+            patch.setattr(runs, "check_grant", lambda *_, **__: None)
+        if without == "four eyes":
+            patch.setattr(decisions, "_whose", lambda *_: None)
+        if without in ("grant check", "four eyes"):
             patch.setattr(runs, "check_grant", lambda *_, **__: None)
             # The engine looks once more at what it is about to run; both looks are this guard.
             patch.setattr(self.engine, "run", partial(_without_digest, self.engine.run))
+
+    def workers(self) -> list[Worker]:
+        found = super().workers()
+        for worker in found:
+            if isinstance(worker, CodeAgent):
+                worker.__class__ = type("Hijacked", (Hijacked,), {"name": "CodeAgent", "arena": self})
+        return found
 
     async def start(self) -> Host:
         """All agents in one host."""
@@ -103,6 +145,8 @@ class Arena(Stage):
         rules = set()
         for commit in list(self.log.commits):
             for row in commit:
+                if row.kind not in ("AuditRecorded", "Refused", "Failed", "DecisionAnswered"):
+                    continue  # it may be no JSON
                 said = json.loads(row.content)
                 if (
                     (row.kind == "AuditRecorded" and said["decision"] in ("refused", "failed"))

@@ -68,9 +68,14 @@ changed_field("other-requester", "grant.requester", "the grant of another person
 changed_field("other-approver", "grant.approval", "an approver who said nothing", approved_by="bea", approvers=["bea"])
 changed_field("no-approval", "grant.approval", "no approval at all, by the policy", approval_id=None)
 changed_field(
-    "by-the-policy", "grant.approval", "by the policy, though people were asked", approval_id=None, approved_by="policy", approvers=[],
+    "by-the-policy",
+    "grant.approval",
+    "by the policy, though people were asked",
+    approval_id=None,
+    approved_by="policy",
+    approvers=[],
     policy="0" * 64,
-)  # fmt: skip
+)
 changed_field("other-approval", "grant.approval", "the approval of another request", approval_id="apr-other")
 changed_field("other-dry-run", "grant.approval", "another dry run's digest", dry_run_digest="0" * 64)
 changed_field("other-environment", "grant.environment", "a grant for production, used in test", environment="prod")

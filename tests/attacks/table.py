@@ -31,7 +31,7 @@ class Attempt:
 @dataclass(frozen=True)
 class Attack:
     """`rule`: one that refuses it, or "" where nothing is said because nothing was believed. `without`: the guard with which
-    switched off it succeeds, for the attacks that show that they could."""
+    switched off it succeeds, for the attacks that show that they could. `policy`: what governs instead of the sample."""
 
     id: str
     attack_class: str
@@ -40,20 +40,21 @@ class Attack:
     rule: str
     attempt: Callable[[Any], Awaitable[Attempt]]
     without: str | None = None
+    policy: Callable[[], Any] | None = None
 
 
 ATTACKS: list[Attack] = []
 
 
 def attack(
-    attack_class: str, does: str, *, guard: str, rule: str = "", without: str | None = None
+    attack_class: str, does: str, *, guard: str, rule: str = "", without: str | None = None, policy: Any = None
 ) -> Callable[[Callable[[Any], Awaitable[Attempt]]], Callable[[Any], Awaitable[Attempt]]]:
     """Put it into the table; the function's name becomes its id."""
     assert attack_class in CLASSES
 
     def put(attempt: Callable[[Any], Awaitable[Attempt]]) -> Callable[[Any], Awaitable[Attempt]]:
         name = f"{attack_class}/{attempt.__name__.replace('_', '-')}"
-        ATTACKS.append(Attack(name, attack_class, does, guard, rule, attempt, without))
+        ATTACKS.append(Attack(name, attack_class, does, guard, rule, attempt, without, policy))
         return attempt
 
     return put

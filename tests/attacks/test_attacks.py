@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.attacks import false_principals, forged_approvals, grants  # noqa: F401  # they put themselves into the table
+from tests.attacks import adversarial, false_principals, forged_approvals, grants, injections, races, second_names  # noqa: F401  # they put themselves into the table
 from tests.attacks.arena import Arena
 from tests.attacks.table import ATTACKS, Attack
 
@@ -15,7 +15,7 @@ IN_MEMORY = [one for one in ATTACKS if one.attack_class not in ("sql-smuggling",
 
 @pytest.mark.parametrize("attack", IN_MEMORY, ids=lambda one: one.id)
 async def test_it_is_held(attack: Attack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    arena = Arena(tmp_path, monkeypatch)
+    arena = Arena(tmp_path, monkeypatch, None, attack.policy and attack.policy())
     await arena.start()
     try:
         came = await attack.attempt(arena)
@@ -27,7 +27,7 @@ async def test_it_is_held(attack: Attack, tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("attack", [one for one in IN_MEMORY if one.without], ids=lambda one: one.id)
 async def test_it_succeeds_without_its_guard(attack: Attack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    arena = Arena(tmp_path, monkeypatch, attack.without)
+    arena = Arena(tmp_path, monkeypatch, attack.without, attack.policy and attack.policy())
     await arena.start()
     try:
         came = await attack.attempt(arena)
