@@ -62,10 +62,10 @@ class Lineage:
         tokens, statement = _parsed(code.text)
         if statement is None:
             return {table: frozenset({ALL_COLUMNS}) for table in seen}
-        read = [table for table in seen if table != written or _reads_target(statement, written)]
-        names = _Names(statement, tokens, read)
+        names = _Names(statement, tokens, seen)
         if names.opaque or _SHORTENED.search(dry_run.plan):
-            return {table: frozenset({ALL_COLUMNS}) for table in read}
+            return {table: frozenset({ALL_COLUMNS}) for table in seen}
+        read = [table for table in seen if table != written or _reads_target(statement, written)]
         planned = {word.lower() for word in _WORD.findall(dry_run.plan)}
         return {table: self._of_table(table, seen[table], names, planned) for table in read}
 
@@ -106,10 +106,8 @@ class _Names:
             self._aliases.setdefault(subquery.alias.lower(), set())
 
     def _meant(self, table: exp.Table) -> list[str]:
-        """The tables that the engine saw and this may be; a name without a schema may be of any."""
-        if table.db:
-            return [name for name in self._by_table if name == f"{table.db}.{table.name}".lower()]
-        return [name for name in self._by_table if name.rpartition(".")[2] == table.name.lower()]
+        """The tables that the engine saw and this may be."""
+        return [name for name in self._by_table if _is(table, name)]
 
     def _look_at(self, node: exp.Expression) -> None:
         match node:
@@ -181,15 +179,18 @@ def _from(select: exp.Select) -> Iterator[exp.Table]:
 
 
 def _reads_target(statement: exp.Expression, target: str) -> bool:
-    """Whether the table that is written is read as well; INSERT and CREATE name it only to write it, unless elsewhere too."""
-    if not isinstance(statement, exp.Insert | exp.Create):
+    """Whether the table that is written is read as well. INSERT and CREATE name it once to write it, a query that is saved
+    not at all; the others look at the rows they change."""
+    if not isinstance(statement, exp.Insert | exp.Create | exp.Query):
         return True
-    where = statement.this.find(exp.Table) if statement.this is not None else None
-    return any(
-        table is not where
-        and target in (f"{table.db}.{table.name}".lower(), f"{target.partition('.')[0]}.{table.name}".lower())
-        for table in statement.find_all(exp.Table)
-    )
+    written = None if isinstance(statement, exp.Query) else statement.this.find(exp.Table)
+    return any(table is not written and _is(table, target) for table in statement.find_all(exp.Table))
+
+
+def _is(table: exp.Table, name: str) -> bool:
+    """Whether this may be that `schema.table`; a name without a schema may be of any."""
+    said = f"{table.db}.{table.name}" if table.db else f"{name.rpartition('.')[0]}.{table.name}"
+    return said.lower() == name
 
 
 def _parsed(text: str) -> tuple[Sequence[Token], exp.Expression | None]:

@@ -137,7 +137,12 @@ def test_a_table_of_which_nobody_knows_the_columns_is_read_wholly() -> None:
             "INSERT INTO results.x SELECT c_name FROM customer WHERE c_name IN (SELECT b FROM results.x)",
             {CUSTOMER: {"c_name"}, RESULT: {"b"}},
         ),
-        ("INSERT INTO results.x TABLE customer", {CUSTOMER: {"*"}}),
+        # What nobody can take apart may read its own target.
+        ("INSERT INTO results.x TABLE customer", {CUSTOMER: {"*"}, RESULT: {"*"}}),
+        # A query that is saved does not name its target.
+        ("SELECT c_name FROM tpch.customer", {CUSTOMER: {"c_name"}}),
+        ("SELECT c_name FROM customer, results.x WHERE a = c_name", {CUSTOMER: {"c_name"}, RESULT: {"a"}}),
+        ("TABLE customer", {CUSTOMER: {"*"}, RESULT: {"*"}}),
         ("DELETE FROM results.x WHERE a = (SELECT max(c_name) FROM customer)", {CUSTOMER: {"c_name"}, RESULT: {"a"}}),
         (
             "UPDATE results.x SET a = 1 WHERE b = (SELECT max(c_name) FROM customer)",
