@@ -1,7 +1,7 @@
 """The clerk: a process beside each run that copies the tables, and afterwards takes the result and stages it.
 
 What code leaves behind is read here and not in the agent's own process, which holds a key. The clerk can read the lakehouse
-and write its scratch folder; nothing else of the home exists for it.
+and write its scratch folder; it has no network and starts no program, and nothing else of the home exists for it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workers.adapters.code_sandbox import kernel, seccomp
 from workers.adapters.sandbox import protocol, reach
 from workers.ports import PortError, StatementFailed
 
@@ -39,6 +40,9 @@ def _desk(settings: dict[str, Any]) -> Desk:
     """Tables and rows are touched inside the restriction alone; Delta's reader has threads, which would escape it."""
     if settings["protect"]:
         reach.restrict(Path(settings["home"]), Path(settings["scratch"]))
+    if seccomp.known():  # what it reads may be made to break it: then there is nothing else it could do
+        kernel.no_new_privileges()
+        seccomp.install(seccomp.PYTHON)
     from workers.adapters.code_sandbox.desk import Desk
 
     return Desk(settings)
