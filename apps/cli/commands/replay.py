@@ -17,6 +17,7 @@ _FILES = {
     "semantic": "semantic/tpch.yaml",
     "plans": "mas_config.yaml",
     "roles": "rbac_roles.yaml",
+    "policy": "policies/default.yaml",
 }
 _File = Path | None
 
@@ -47,8 +48,9 @@ def replay(
     ] = None,
     semantic: Annotated[_File, typer.Option("--semantic", metavar="FILE", help="Another semantic layer.")] = None,
     plans: Annotated[_File, typer.Option("--plans", metavar="FILE", help="Other plans (mas_config.yaml).")] = None,
-    roles: Annotated[
-        _File, typer.Option("--roles", "--policy", metavar="FILE", help="Other roles (rbac_roles.yaml).")
+    roles: Annotated[_File, typer.Option("--roles", metavar="FILE", help="Other roles (rbac_roles.yaml).")] = None,
+    policy: Annotated[
+        _File, typer.Option("--policy", metavar="FILE", help="Another policy (policies/default.yaml).")
     ] = None,
     ignore: Annotated[
         list[str] | None,
@@ -76,7 +78,7 @@ def replay(
 
     terminal = terminal_of(context)
     system = open_system()
-    chosen = {"semantic": semantic, "plans": plans, "roles": roles}
+    chosen = {"semantic": semantic, "plans": plans, "roles": roles, "policy": policy}
     request = ReplayRequest(
         since=since,
         until=until,

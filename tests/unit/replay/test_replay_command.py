@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,16 @@ def test_json_is_one_document_and_a_difference_fails_only_when_asked_to(
     (finding,) = said.json["findings"]
     assert finding["correlation_id"] == recorded.said["executed"]
     assert finding["differences"][0]["path"] == "code.text"
+
+
+def test_another_policy_is_tried_on_what_was_decided(run: Run, recorded: Recorded, tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text("version: 1\nrules: [{id: nothing, effect: deny, reason: closed, when: {classes: [create]}}]\n")
+    said = run("--policy", str(path), "--agent", "governance", "--correlation-id", recorded.said["executed"], "--json")
+    assert said.json["verdicts"]["different"] >= 1
+    changed = json.dumps(said.json["findings"])
+    assert "closed" in changed
+    assert "default.deny" in changed
 
 
 def test_what_fails_now_fails_the_command(run: Run) -> None:
