@@ -109,33 +109,33 @@ FUNCTIONS = [
 ]
 
 STATEMENTS = [
-    ("sql.statement_class", "CREATE TABLE tpch.copied USING delta AS SELECT * FROM tpch.nation"),
-    ("sql.statement_class", "CREATE OR REPLACE TABLE tpch.nation USING delta AS SELECT 1 AS a"),
+    ("target.protected", "CREATE TABLE tpch.copied USING delta AS SELECT * FROM tpch.nation"),
+    ("target.protected", "CREATE OR REPLACE TABLE tpch.nation USING delta AS SELECT 1 AS a"),
     ("sql.statement_class", "CREATE TEMPORARY VIEW nation AS SELECT * FROM text.`/etc/passwd`"),
     ("sql.statement_class", "CREATE TEMPORARY VIEW v USING text OPTIONS (path 'HOME/keys/secret.txt')"),
     ("sql.statement_class", "CREATE VIEW tpch.v AS SELECT 1"),
     ("sql.statement_class", "CREATE FUNCTION f AS 'java.lang.Runtime' USING JAR 'http://example.org/x.jar'"),
     ("sql.statement_class", "CREATE TEMPORARY FUNCTION sum() RETURNS INT RETURN 1"),
     ("sql.statement_class", "CREATE SCHEMA stolen LOCATION 'HOME/keys'"),
-    ("sql.statement_class", "DROP TABLE tpch.nation"),
-    ("sql.statement_class", "dRoP /* x */ TABLE IF EXISTS tpch.nation"),
-    ("sql.statement_class", "-- only reading\nDROP TABLE tpch.nation"),
-    ("sql.statement_class", "/* SELECT */ DROP TABLE tpch.nation;"),
+    ("target.protected", "DROP TABLE tpch.nation"),
+    ("target.protected", "dRoP /* x */ TABLE IF EXISTS tpch.nation"),
+    ("target.protected", "-- only reading\nDROP TABLE tpch.nation"),
+    ("target.protected", "/* SELECT */ DROP TABLE tpch.nation;"),
     ("sql.statement_class", "DROP SCHEMA tpch CASCADE"),
-    ("sql.statement_class", "INSERT INTO tpch.nation SELECT * FROM tpch.nation"),
+    ("target.protected", "INSERT INTO tpch.nation SELECT * FROM tpch.nation"),
     ("sql.statement_class", "WITH x AS (SELECT * FROM tpch.nation) INSERT INTO tpch.nation SELECT * FROM x"),
-    ("sql.statement_class", "FROM tpch.nation INSERT INTO tpch.nation SELECT *"),
+    ("target.protected", "FROM tpch.nation INSERT INTO tpch.nation SELECT *"),
     ("sql.statement_class", "FROM tpch.nation INSERT INTO tpch.a SELECT * INSERT INTO tpch.b SELECT *"),
     ("sql.statement_class", "INSERT OVERWRITE DIRECTORY 'HOME/warehouse/x' USING csv SELECT * FROM tpch.nation"),
-    ("sql.statement_class", "INSERT INTO delta.`HOME/warehouse/tpch/nation` SELECT * FROM tpch.nation"),
-    ("sql.statement_class", "DELETE FROM tpch.nation"),
-    ("sql.statement_class", "UPDATE tpch.nation SET n_name = 'x'"),
+    ("target.name", "INSERT INTO delta.`HOME/warehouse/tpch/nation` SELECT * FROM tpch.nation"),
+    ("target.protected", "DELETE FROM tpch.nation"),
+    ("target.protected", "UPDATE tpch.nation SET n_name = 'x'"),
     (
-        "sql.statement_class",
+        "target.protected",
         "MERGE INTO tpch.nation t USING tpch.region s ON t.n_regionkey = s.r_regionkey WHEN MATCHED THEN DELETE",
     ),
-    ("sql.statement_class", "TRUNCATE TABLE tpch.nation"),
-    ("sql.statement_class", "ALTER TABLE tpch.nation ADD COLUMN x INT"),
+    ("target.protected", "TRUNCATE TABLE tpch.nation"),
+    ("target.protected", "ALTER TABLE tpch.nation ADD COLUMN x INT"),
     ("sql.statement_class", "ALTER TABLE tpch.nation SET LOCATION 'HOME/keys'"),
     ("sql.statement_class", "LOAD DATA INPATH '/etc/passwd' INTO TABLE tpch.nation"),
     ("sql.statement_class", "CALL tpch.clean()"),
@@ -174,6 +174,55 @@ STATEMENTS = [
     ("sql.multiple_statements", "SELECT ';' AS a; /* ; */ DELETE FROM tpch.nation -- ;"),
 ]
 
+WRITES = [
+    ("target.name", "DELETE FROM delta.`HOME/tables/agent_messages`"),
+    ("target.name", "UPDATE delta.`HOME/warehouse/tpch/nation` SET n_name = 'x'"),
+    (
+        "target.name",
+        "MERGE INTO delta.`HOME/tables/agent_messages` t USING tpch.nation s ON true WHEN MATCHED THEN DELETE",
+    ),
+    ("target.name", "DELETE FROM nation"),
+    ("target.name", "DROP TABLE spark_catalog.results.kept"),
+    ("target.name", "CREATE TABLE results.`../../keys/x` AS SELECT 1 AS a"),
+    ("target.name", "INSERT INTO results.kept WITH ('path' = 'HOME/keys') SELECT 1 AS a"),
+    ("target.name", "TRUNCATE TABLE results.`kept@v0`"),
+    ("target.schema", "DELETE FROM tables.agent_messages"),
+    ("sql.clause", "CREATE TABLE results.stolen LOCATION 'HOME/keys' AS SELECT 1 AS a"),
+    ("sql.clause", "CREATE TABLE results.stolen USING csv AS SELECT 1 AS a"),
+    ("sql.clause", "CREATE TABLE results.stolen TBLPROPERTIES ('delta.appendOnly' = 'true') AS SELECT 1 AS a"),
+    ("sql.clause", "CREATE TABLE results.stolen OPTIONS (path 'HOME/keys') AS SELECT 1 AS a"),
+    ("sql.clause", "CREATE TABLE IF NOT EXISTS results.kept AS SELECT 1 AS a"),
+    ("sql.clause", "INSERT WITH SCHEMA EVOLUTION INTO results.kept SELECT 1 AS a, 2 AS b"),
+    (
+        "sql.clause",
+        "MERGE WITH SCHEMA EVOLUTION INTO results.kept t USING tpch.nation s ON true WHEN MATCHED THEN UPDATE SET *",
+    ),
+    ("sql.clause", "ALTER TABLE results.kept ADD COLUMN x INT DEFAULT 1"),
+    ("sql.relation", "INSERT INTO results.kept SELECT value FROM text.`HOME/keys/secret.txt`"),
+    ("sql.relation", "CREATE TABLE results.stolen AS SELECT * FROM text.`/etc/passwd`"),
+    (
+        "sql.relation",
+        "MERGE INTO results.kept t USING delta.`HOME/tables/agent_messages` s ON true WHEN MATCHED THEN DELETE",
+    ),
+    ("sql.relation", "DELETE FROM results.kept WHERE a IN (SELECT value FROM text.`/etc/passwd`)"),
+    ("sql.function", "UPDATE results.kept SET a = java_method('java.lang.System', 'exit', 1)"),
+    ("sql.function", "DELETE FROM results.kept WHERE java_method('java.lang.System', 'exit', 1) = 1"),
+    ("sql.function", "INSERT INTO results.kept VALUES (java_method('java.lang.System', 'exit', 1))"),
+    ("sql.statement_class", "WITH x AS (SELECT 1 AS a) DELETE FROM results.kept"),
+    ("sql.statement_class", "ALTER TABLE results.kept DROP COLUMN a"),
+    ("sql.statement_class", "ALTER TABLE results.kept RENAME TO results.other"),
+    ("sql.statement_class", "ALTER TABLE results.kept SET TBLPROPERTIES ('delta.appendOnly' = 'true')"),
+    ("sql.statement_class", "RESTORE TABLE results.kept TO VERSION AS OF 0"),
+    ("sql.statement_class", "CREATE TABLE results.stolen CLONE delta.`HOME/tables/agent_messages`"),
+    ("sql.statement_class", "CREATE TABLE results.stolen SHALLOW CLONE tpch.nation"),
+    ("sql.statement_class", "CREATE TABLE results.stolen LIKE tpch.nation"),
+    ("sql.statement_class", "FROM tpch.nation INSERT INTO results.kept SELECT 1 INSERT INTO results.kept SELECT 2"),
+    ("sql.statement_class", "EXECUTE IMMEDIATE 'DELETE FROM results.kept'"),
+    ("sql.statement_class", "BEGIN DELETE FROM results.kept; END"),
+    ("sql.multiple_statements", "DELETE FROM results.kept WHERE a = 1; DELETE FROM results.kept"),
+    ("target.missing", "DELETE FROM results.never"),
+]
+
 CLAUSES = [
     ("sql.hint", "SELECT /*+ REPARTITION(100000) */ * FROM tpch.nation"),
     ("sql.hint", "SELECT /*+ BROADCAST(nation) */ * FROM tpch.nation"),
@@ -191,7 +240,7 @@ CLAUSES = [
     ("sql.too_long", "SELECT 1 -- " + "x" * 100_000),
 ]
 
-ATTACKS = [*SEVEN, *PATHS, *FUNCTIONS, *STATEMENTS, *CLAUSES]
+ATTACKS = [*SEVEN, *PATHS, *FUNCTIONS, *STATEMENTS, *WRITES, *CLAUSES]
 
 
 def state_of(home: Path) -> dict[str, float]:
@@ -248,9 +297,9 @@ async def test_a_statement_that_overflows_a_stack_harms_nobody(sandbox: SparkSan
 async def test_the_refused_statement_is_named(sandbox: SparkSandbox) -> None:
     said = {}
     for sql in (
-        "DROP TABLE tpch.nation",
+        "SHOW TABLES",
         "SET a = 1",
-        "MERGE INTO a USING b ON true WHEN MATCHED THEN DELETE",
+        "VACUUM tpch.nation",
         "CALL f()",
     ):
         with pytest.raises(StatementRefused) as refused:
