@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from schemas.envelope import Message
 from schemas.payloads import Ask, Code, DryRunCode, FindResult, GenerateCode, RequestExecution, RetrieveKnowledge
@@ -15,7 +16,7 @@ CODE = Code(language="sql", text="SELECT c_name FROM tpch.customer")
 REQUEST = RequestExecution(question="q", code=CODE, target="results.x")
 
 
-def root(arena: Arena, sender: str, principal: str | None, to: str = "OrchestratorAgent", **changed: object) -> Message:
+def root(arena: Arena, sender: str, principal: str | None, to: str = "OrchestratorAgent", **changed: Any) -> Message:
     """The first message of a conversation."""
     payload = changed.pop("payload", Ask(question=QUESTION))
     row = {
@@ -25,7 +26,7 @@ def root(arena: Arena, sender: str, principal: str | None, to: str = "Orchestrat
         "to_agent": to,
         "message_type": "request",
         "kind": type(payload).__name__,
-        "content": payload.model_dump_json(),  # type: ignore[attr-defined]
+        "content": payload.model_dump_json(),
         "timestamp": arena.now,
         "principal": principal,
     }
