@@ -304,7 +304,8 @@ class ExecutionClaimed(Payload):
 class CodeRun(Payload):
     """The effect happened. `table_version` is the Delta version it wrote.
 
-    `proof`: how that is known when nobody lived to see it; its rows and their number are not known then.
+    `proof`: how that is known when nobody lived to see it; its rows and their number are not known then. `output`: what the
+    code printed, cut where it was long.
     """
 
     grant_id: str
@@ -315,6 +316,7 @@ class CodeRun(Payload):
     requester: str
     approved_by: str
     proof: str = ""
+    output: str = ""
 
 
 class ExecutionSettled(Payload):

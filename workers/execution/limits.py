@@ -16,8 +16,8 @@ from workers.ports import Rows
 CODE = 256 * 1024
 #: Bytes that an outcome says besides question, code and rows.
 ROOM = 24 * 1024
-#: Characters of a plan and of a reason.
-PLAN, REASON = 100_000, 2_000
+#: Characters of a plan, of a reason, and of what code printed.
+PLAN, REASON, OUTPUT = 100_000, 2_000, 4_000
 #: Bytes of a preview.
 PREVIEW = 128 * 1024
 

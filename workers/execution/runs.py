@@ -10,7 +10,7 @@ import structlog
 from schemas.envelope import Message
 from schemas.payloads import BeginRun, CodeRun, ExecutionClaimed, GrantRevoked, Result, RunCode
 from workers.execution.grants import GrantRefused, check_grant, dry_run_of
-from workers.execution.limits import PLAN, Limits, bounded, room_for_rows, storable
+from workers.execution.limits import OUTPUT, PLAN, Limits, bounded, room_for_rows, storable
 from workers.execution.proofs import Proof, Prover
 from workers.execution.telling import Telling
 from workers.execution.under_way import Ended, UnderWay
@@ -228,7 +228,9 @@ class Runs:
     def _done(self, effect: _Effect, done: Executed) -> list[Outgoing]:
         telling, grant = effect.telling, effect.run.grant
         kept = bounded(done.result, effect.room)
-        told = self._code_run(telling, kept, done.row_count, done.table, done.table_version, reference=done.reference)
+        told = self._code_run(
+            telling, kept, done.row_count, done.table, done.table_version, reference=done.reference, output=done.output
+        )
         facts = {
             "table": done.table,
             "table_version": done.table_version,
@@ -257,6 +259,7 @@ class Runs:
         *,
         reference: str | None = None,
         proof: str = "",
+        output: str = "",
     ) -> CodeRun:
         run, grant = telling.run, telling.run.grant
         return CodeRun(
@@ -275,6 +278,7 @@ class Runs:
             requester=grant.requester,
             approved_by=grant.approved_by,
             proof=proof,
+            output=storable(output, OUTPUT),
         )
 
     # --- after a crash -----------------------------------------------------------------------------------------------

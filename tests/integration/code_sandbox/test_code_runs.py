@@ -41,6 +41,13 @@ async def test_a_dry_run_shows_the_effect_and_leaves_no_trace(sandbox: CodeSandb
     assert found.table_versions == {"tpch.nation": 0}
     assert found.estimated_rows == 3
     assert found.output == "3 nations\n"
+    assert found.plan.splitlines()[1:] == [
+        "reads tpch.nation version 0: 3 rows",
+        "gave 3 rows: n_nationkey int64, name string",
+        "creates results.lower",
+        "printed:",
+        "3 nations",
+    ]
     assert found.effect is not None
     assert (found.effect.rows_before, found.effect.rows_after, found.effect.added) == (0, 3, 3)
     assert found.effect.sample_added is not None

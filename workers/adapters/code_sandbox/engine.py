@@ -32,6 +32,9 @@ log = structlog.get_logger(__name__)
 #: Runs at once: each may take the memory that its limits say.
 AT_ONCE = 2
 
+#: Characters of what was printed that whoever approves sees with the plan.
+SHOWN = 4000
+
 #: Seconds that copying tables, or taking a result, may take.
 CLERK_S = 300.0
 
@@ -77,7 +80,7 @@ class CodeSandbox:
                 statement_class=answer["statement_class"],
                 columns=tuple(answer["columns"]),
                 table_versions=answer["table_versions"],
-                plan=answer["plan"],
+                plan=answer["plan"] + (f"\nprinted:\n{output[:SHOWN]}" if output else ""),
                 digest=answer["digest"],
                 elapsed_ms=(time.perf_counter() - began) * 1000,
                 writes=statement.target,
