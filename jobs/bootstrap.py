@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bus.audit import AuditChain
-from bus.base import Feed
+from bus.base import Bus, Feed
 from bus.client import TailraceClient
 from bus.errors import LogMissing, UnfitStore
 from bus.flow import FlowGauge
@@ -63,6 +63,8 @@ from workers.runtime.redrive import PERMISSION as MANAGE_AGENTS
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+    from jobs.facts import HostFacts
+    from workers.adapters.knowledge.store import KnowledgeStore
     from workers.governance.lineage import Lineage
     from workers.governance.policy import PolicyEngine
 
@@ -193,11 +195,27 @@ class System:
                 position,
                 FlowGauge(bus, bus.table.store, [agent.name for agent in agents], self.settings.flow_high),
                 *([self.delegations.follow(bus)] if "GovernanceAgent" in [agent.name for agent in agents] else []),
+                self.facts(bus, agents),
                 *([self.projector(bus)] if agents[0].host == PROJECTING_HOST else []),
             ],
             timing=Timing(self.settings.lease_s),
             may_redrive=self.may_redrive,
             memory_of=partial(HandlerMemory, self.shared_memory([agent.name for agent in agents])),
+        )
+
+    def facts(self, bus: Bus, agents: Sequence[Agent]) -> HostFacts:
+        """What this host runs with, said in its own audit chain."""
+        from jobs.facts import HostFacts, chosen, configuration
+
+        host, settings = agents[0].host, self.settings
+        return HostFacts(
+            bus,
+            host,
+            [agent.name for agent in agents],
+            self.home.keys,
+            self.home.run / f"facts-{host}.json",
+            lambda: (configuration(settings, lambda: self.policy.digest), chosen(settings)),
+            self.clock,
         )
 
     def unity_host(self, agents: Sequence[Agent], workers: Sequence[Worker], engine: str) -> Host:
@@ -338,6 +356,11 @@ class System:
         from workers.adapters.knowledge.store import KnowledgeStore
 
         return BM25Index(KnowledgeStore(self.log(KNOWLEDGE_DOCUMENTS.name), self.log(KNOWLEDGE_CHUNKS.name)))
+
+    def knowledge_library(self) -> KnowledgeStore:
+        from workers.adapters.knowledge.store import KnowledgeStore
+
+        return KnowledgeStore(self.log(KNOWLEDGE_DOCUMENTS.name), self.log(KNOWLEDGE_CHUNKS.name))
 
     def result_catalog(self) -> ResultCatalog:
         from workers.adapters.knowledge.results import DeltaResultCatalog

@@ -6,6 +6,7 @@ They build on each other by name, in the order of NAMES. On Databricks they run 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from importlib.resources import files
 from typing import Literal
 
@@ -48,7 +49,8 @@ def statements(
 ) -> Iterator[str]:
     """One `CREATE VIEW` a view, in order. `schema`: kept there, beside `agent_messages`; without it, for this session only.
 
-    `names`: those of AUDIT_NAMES come after these. A session must see the table as `agent_messages`: `USE catalog.schema`, or a view of that name.
+    `names`: those of AUDIT_NAMES come after these. A session must see the table as `agent_messages`: `USE catalog.schema`,
+    or a view of that name.
     """
     kind, prefix = ("VIEW", f"{schema}.") if schema else ("TEMPORARY VIEW", "")
     for name in names:
@@ -56,6 +58,7 @@ def statements(
         yield f"CREATE OR REPLACE {kind} {prefix}{name} AS {select if dialect == 'spark' else _for_duckdb(select)}"
 
 
+@cache
 def _for_duckdb(select: str) -> str:
     import sqlglot
     from sqlglot import exp
