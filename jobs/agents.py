@@ -40,7 +40,7 @@ def _orchestrator(system: System) -> Worker:
 def _rag(system: System) -> Worker:
     from workers.rag.agent import RAGAgent
 
-    return RAGAgent(system.knowledge_index(), system.result_catalog())
+    return RAGAgent(system.knowledge_index(), system.result_catalog(), library=system.knowledge_library())
 
 
 def _code(system: System) -> Worker:

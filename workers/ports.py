@@ -81,6 +81,18 @@ class KnowledgeIndex(Protocol):
         ...
 
 
+class KnowledgeLibrary(Protocol):
+    """Where the documents are kept."""
+
+    def check(self, name: str, text: str) -> str:
+        """The sha256 of a document that can be kept. Raises PortError naming the line that is wrong."""
+        ...
+
+    def add(self, name: str, text: str) -> bool:
+        """Keep it; False when this very text was kept already. Raises PortError."""
+        ...
+
+
 @dataclass(frozen=True)
 class PublishedResult:
     """A result table that came out of a granted execution; `table_version` is the Delta version that execution wrote."""

@@ -26,6 +26,7 @@ COMMANDS = (
     "trace",
     "approvals",
     "grants",
+    "knowledge",
     "executions",
     "undo",
     "agents",

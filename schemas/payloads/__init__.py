@@ -56,6 +56,7 @@ from schemas.payloads.governing import (
     SettleExecution,
     Subject,
 )
+from schemas.payloads.knowledge import AddDocument
 
 KINDS: dict[str, type[Payload]] = {
     model.kind(): model
@@ -99,6 +100,7 @@ KINDS: dict[str, type[Payload]] = {
         ExpireApprovals,
         RemindApprovers,
         EscalateApproval,
+        AddDocument,
         Receipt,
         MessageExpired,
         AuditRecorded,
@@ -108,6 +110,7 @@ KINDS: dict[str, type[Payload]] = {
 
 __all__ = [
     "KINDS",
+    "AddDocument",
     "Answered",
     "ApprovalDecided",
     "ApprovalEscalated",

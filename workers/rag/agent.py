@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import asyncio
 
-from schemas.payloads import Failed, FindResult, KnowledgeRetrieved, Result, ResultFound, RetrieveKnowledge, Source
-from workers.ports import KnowledgeIndex, Passage, PortError, ResultCatalog
+from schemas.payloads import (
+    AddDocument,
+    ApprovalGranted,
+    Failed,
+    FindResult,
+    KnowledgeRetrieved,
+    Refused,
+    Result,
+    ResultFound,
+    RetrieveKnowledge,
+    Source,
+)
+from workers.ports import KnowledgeIndex, KnowledgeLibrary, Passage, PortError, ResultCatalog
 from workers.rag.answer import compose
+from workers.rag.documents import Librarian
 from workers.rag.words import terms
 from workers.runtime.base import Context, Outgoing, Received, Worker, audit, reply
 
@@ -19,18 +31,37 @@ PART_LENGTH = 100
 
 
 class RAGAgent(Worker):
-    """Answers RetrieveKnowledge and FindResult, or Failed with what to do instead. It never executes anything."""
+    """Answers RetrieveKnowledge and FindResult, or Failed with what to do instead. It never executes anything.
 
-    handles = (RetrieveKnowledge, FindResult)
+    AddDocument adds to the knowledge, once governance has granted it.
+    """
 
-    def __init__(self, index: KnowledgeIndex, results: ResultCatalog, limit: int = 4, row_limit: int = 1000) -> None:
+    handles = (RetrieveKnowledge, FindResult, AddDocument, ApprovalGranted, Failed, Refused)
+
+    def __init__(
+        self,
+        index: KnowledgeIndex,
+        results: ResultCatalog,
+        limit: int = 4,
+        row_limit: int = 1000,
+        library: KnowledgeLibrary | None = None,
+    ) -> None:
         """`limit`: passages an answer may rest on; `row_limit`: rows of a published result that are sent."""
+        self._librarian = Librarian(library) if library is not None else None
         self._index = index
         self._results = results
         self._limit = limit
         self._row_limit = row_limit
 
     async def handle(self, message: Received, context: Context) -> list[Outgoing]:
+        if self._librarian is not None:
+            match message.payload:
+                case AddDocument() as document:
+                    return self._librarian.asked(document, message, context)
+                case ApprovalGranted() as granted:
+                    return await self._librarian.granted(granted, message, context)
+                case Failed() | Refused() as outcome:
+                    return self._librarian.not_granted(outcome, message, context)
         match message.payload:
             case RetrieveKnowledge() as asked:
                 action, subject = "knowledge.retrieved", "knowledge"

@@ -59,8 +59,10 @@ def approval_details(approval: Approval) -> RenderableType:
     if asked.effect is not None:
         parts += [effect_preview(asked.effect), ""]
     if asked.plan.strip():
-        plan = Text(safe(asked.plan.strip()), style="quiet")
-        parts += [Text("plan of the dry run", style="quiet"), Padding(plan, (0, 0, 0, 2))]
+        tree, _, details = asked.plan.strip().partition("\n\n")
+        parts += [Text("plan of the dry run", style="quiet"), Padding(Text(safe(tree), style="quiet"), (0, 0, 0, 2))]
+        if details.strip():
+            parts.append(Text("  … --json has its details", style="quiet"))
     if approval.decided is None:
         yes = approve_command(approval.id)
         others = [yes.replace(" approve ", f" {word} ") + ' --reason "…"' for word in ("changes", "reject")]
@@ -144,6 +146,7 @@ def _count(number: int | None, sign: str = "") -> str:
 
 def approval_list(approvals: Sequence[Approval]) -> RenderableType:
     table = plain_table("approval", "status", "needs", "asked by", "asked", "lapses", "about", "question")
+    table.columns[0].no_wrap = True  # it is copied into a command
     now = time.time()
     for one in approvals:
         left = one.requested.expires_at / 1e6 - now

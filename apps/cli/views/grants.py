@@ -16,18 +16,17 @@ from apps.cli.views.safe import safe
 
 
 def grant_table(found: Sequence[Issued], now: int) -> RenderableType:
-    table = plain_table("grant", "status", "issued", "good for", "asked by", "approved by", "rule", "for", "question")
+    table = plain_table("grant", "status", "good for", "asked by", "approved by", "for", "question")
+    table.columns[0].no_wrap = True  # it is copied into a command
     for one in found:
         grant = one.grant
         left = (grant.expires_at - now) / 1e6
         table.add_row(
             grant.grant_id,
             status(one.status(now)),
-            moment(grant.issued_at),
             ago(left) if one.status(now) == "open" else "",
             Text(safe(grant.requester), style="person"),
             _approved(one),
-            safe(grant.rule),
             Text(safe(grant.target or "")),
             Text(safe(one.question)),
         )

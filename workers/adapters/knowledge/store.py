@@ -62,6 +62,19 @@ class KnowledgeStore:
         added = tuple(one.name for one in new)
         return Ingested(added, tuple(name for name in parsed if name not in added))
 
+    def check(self, name: str, text: str) -> str:
+        """The digest under which this text would be kept. Raises BadDocument."""
+        return parse(name, text).sha256
+
+    def add(self, name: str, text: str) -> bool:
+        """One document; False when this very text was its newest version already. Raises BadDocument."""
+        return bool(self.ingest([(name, text)]).added)
+
+    def documents(self) -> list[dict[str, Any]]:
+        """The newest version of each document, by name."""
+        current = self._current()
+        return [current[name] for name in sorted(current)]
+
     def withdraw(self, name: str) -> None:
         """Stop serving a document. Its versions stay in the table."""
         current = self._current().get(name)
