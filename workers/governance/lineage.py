@@ -13,7 +13,6 @@ from itertools import pairwise
 
 import sqlglot
 from sqlglot import exp
-from sqlglot.errors import SqlglotError
 from sqlglot.tokens import Token, TokenType
 
 from schemas.payloads import Code, CodeDryRun
@@ -202,7 +201,7 @@ def _parsed(text: str) -> tuple[Sequence[Token], exp.Expression | None]:
         if len(tokens) > MOST_TOKENS:
             return (), None
         statements = sqlglot.parse(text, read="spark")
-    except (SqlglotError, RecursionError, ValueError):
+    except Exception:  # whatever a parser breaks on, it cannot take apart
         return (), None
     if len(statements) != 1 or not isinstance(statements[0], _STATEMENTS):
         return (), None
