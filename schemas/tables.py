@@ -126,6 +126,7 @@ EXECUTIONS = TableSchema(
         Column("reason", "string", "Why it failed, was cancelled or is in doubt."),
         Column("settled_by", "string", "Who said what became of it, when nobody had lived to see it."),
         Column("proof", "string", "What proves it, such as a mark in the target's log."),
+        Column("undoes", "string", "The grant whose effect this took back."),
         Column("timestamp", "timestamp", "When the step was recorded (UTC)."),
         _VERSION,
         _SEQ,

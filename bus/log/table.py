@@ -317,7 +317,13 @@ class DeltaLog:
     def scan(self, columns: Sequence[str] | None = None, filters: Any = None) -> tuple[pa.Table, int]:
         """Everything there is, and the version it was read at, by an ordinary Delta reader."""
         table = self.open()
-        return reading.rows(table, columns or None, filters), table.version()
+        known = {field.name for field in table.schema().fields}
+        wanted = [name for name in columns if name in known] if columns else None
+        found = reading.rows(table, wanted, filters)
+        for name in columns or ():
+            if name not in known:  # the table is an older release's, and nobody has widened it yet
+                found = found.append_column(name, pa.nulls(found.num_rows, self.schema.arrow.field(name).type))
+        return found, table.version()
 
     def open(self) -> DeltaTable:
         """As any Delta reader sees it: the only way a bus table is opened by deltalake. Raises LogMissing, ForeignLog."""

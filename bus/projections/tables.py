@@ -118,6 +118,7 @@ def execution_row(message: Message) -> Mapping[str, Any] | None:
         "reason",
         "settled_by",
         "proof",
+        "undoes",
     )
     return {
         "correlation_id": message.correlation_id,

@@ -299,6 +299,7 @@ class ExecutionClaimed(Payload):
     approved_by: str
     instance: str
     process: str = ""
+    undoes: str | None = None
 
 
 class CodeRun(Payload):
@@ -323,7 +324,8 @@ class ExecutionSettled(Payload):
     """The outcome of a claim, as an event.
 
     `in_doubt` may be settled later by a person (`settled_by`), with what proves it, such as a mark in the target's log.
-    `table_version_before`: what `undo` goes back to; None when there was no table.
+    `table_version_before`: what `undo` goes back to; None when there was no table. `undoes`: the grant whose effect was
+    taken back by this.
     """
 
     grant_id: str
@@ -339,6 +341,7 @@ class ExecutionSettled(Payload):
     reason: str = ""
     settled_by: str | None = None
     proof: str = ""
+    undoes: str | None = None
 
 
 class CancelExecution(Payload):

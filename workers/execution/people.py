@@ -171,7 +171,7 @@ class People:
             outcome["reason"] = f"{actor} said {said.outcome}, which the target contradicts"
             reason = f"it is {proof.word}, not {said.outcome}: {proof.said}"
             verdict = _Verdict(False, "execution.proven", f"{reason}; it is settled so")
-        kept = claimed.model_dump(include={"grant_id", "requester", "question", "code", "target", "approved_by"})
+        kept = claimed.model_dump(exclude={"instance", "process"})
         return verdict, [event(ExecutionSettled.model_validate(kept | outcome))]
 
     # --- both --------------------------------------------------------------------------------------------------------

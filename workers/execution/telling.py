@@ -76,6 +76,7 @@ class Telling:
             "code": self.run.code.text,
             "target": grant.target,
             "approved_by": grant.approved_by,
+            "undoes": grant.undoes,
         }
 
     def _event(self, payload: Payload) -> Outgoing:

@@ -6,7 +6,7 @@ import base64
 import math
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
@@ -25,7 +25,7 @@ from workers.ports import CouldNotMap, PortError, PublishedResult, Rows
 _TARGET = re.compile(r"[A-Za-z0-9_]+\.[A-Za-z0-9_]+")
 _COLUMNS = (
     *("grant_id", "step", "question", "code", "target", "table_version", "approved_by", "timestamp"),
-    *("log_version", "seq"),
+    *("table_version_before", "undoes", "log_version", "seq"),
 )
 
 
@@ -75,7 +75,7 @@ class DeltaResultCatalog:
                 if version != self._version:
                     table, self._version = self._executions.scan(_COLUMNS, _saved())
                     table = table.sort_by([("log_version", "ascending"), ("seq", "ascending")])
-                    rows = [_published(row) for row in table.to_pylist()]
+                    rows = [_published(row) for row in _standing(table.to_pylist())]
                     for question in {row.question for row in rows} - self._meanings.keys():
                         self._meanings[question] = self._meaning(question)
                     self._by_meaning = {self._meanings[row.question]: row for row in rows}
@@ -87,6 +87,28 @@ class DeltaResultCatalog:
 def _saved() -> pc.Expression:
     saved = pc.field("target").is_valid() & pc.field("table_version").is_valid() & pc.field("question").is_valid()
     return (pc.field("step") == "done") & saved
+
+
+def _standing(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Results that nobody took back. An undo goes back over all versions between, and may itself be undone: newest first."""
+    undone: list[tuple[str, int, int]] = []
+    before = {row["grant_id"]: _before(row) for row in rows}
+    standing = []
+    for row in reversed(rows):
+        table, version = row["target"], row["table_version"]
+        if any(table == other and after < version < until for other, after, until in undone):
+            continue
+        if row["undoes"] is None:
+            standing.append(row)
+        elif row["undoes"] in before:
+            undone.append((table, before[row["undoes"]], version))
+    return standing[::-1]
+
+
+def _before(row: Mapping[str, Any]) -> int:
+    """The version it replaced; -1: there was no table."""
+    before: int | None = row["table_version_before"]
+    return int(row["table_version"]) - 1 if before is None else before
 
 
 def _published(row: Mapping[str, Any]) -> PublishedResult:
