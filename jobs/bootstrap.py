@@ -388,7 +388,7 @@ class System:
         from workers.adapters.engines import SqlEngine
         from workers.adapters.sandbox.engine import SparkSandbox
 
-        return SqlEngine(SparkSandbox(self.home.root))
+        return SqlEngine(SparkSandbox(self.home.root, timeout_s=self.settings.run_timeout_s))
 
 
 class RoleBook:
