@@ -30,10 +30,10 @@ fmt: setup ## Format the code, and repair what the linter can
 	@$(BIN)/ruff format --quiet .
 
 unit: setup ## Tests that start no Java and no network
-	@$(PYTEST) -q -m "not integration and not acceptance" tests/unit tests/contract $(ARGS)
+	@$(PYTEST) -q -m "not integration and not acceptance" tests/unit tests/contract tests/attacks $(ARGS)
 
 integration: setup ## Tests that start Spark
-	@$(PYTEST) -q -m "integration and not acceptance" tests/contract tests/integration $(ARGS)
+	@$(PYTEST) -q -m "integration and not acceptance" tests/contract tests/integration tests/attacks $(ARGS)
 
 acceptance: setup ## Tests that drive the command line as a person would
 	@$(PYTEST) -q -m acceptance tests/acceptance $(ARGS)

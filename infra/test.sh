@@ -1,16 +1,21 @@
 #!/bin/sh
-# Every test, in two lines at once: those without Java beside those with it. What comes from the first is shown when it is done.
+# Every test, in two lines at once: those with Java, and beside them those without, then those that drive the command line.
+# What comes from the second line is shown when it is done.
 set -u
 cd "$(dirname "$0")/.."
 output=$(mktemp)
-.venv/bin/python -m pytest -q -m "not integration and not acceptance" tests/unit tests/contract "$@" >"$output" 2>&1 &
-plain=$!
-trap 'kill "$plain" 2>/dev/null; rm -f "$output"' EXIT
+(
+  failed=0
+  .venv/bin/python -m pytest -q -m "not integration and not acceptance" tests/unit tests/contract tests/attacks "$@" || failed=$?
+  .venv/bin/python -m pytest -q -m acceptance tests/acceptance "$@" || failed=$?
+  exit "$failed"
+) >"$output" 2>&1 &
+second=$!
+trap 'kill "$second" 2>/dev/null; rm -f "$output"' EXIT
 failed=0
-echo "tests with Java, and meanwhile, in silence, those without"
-.venv/bin/python -m pytest -q -m "integration and not acceptance" tests/contract tests/integration "$@" || failed=$?
-.venv/bin/python -m pytest -q -m acceptance tests/acceptance "$@" || failed=$?
-wait "$plain" || failed=$?
-echo "tests without Java"
+echo "tests with Java, and meanwhile, in silence, those without and those of the command line"
+.venv/bin/python -m pytest -q -m "integration and not acceptance" tests/contract tests/integration tests/attacks "$@" || failed=$?
+wait "$second" || failed=$?
+echo "tests without Java, and of the command line"
 cat "$output"
 exit "$failed"
