@@ -48,6 +48,7 @@ def measure(say: Say, out: Measurements, rounds: int = ROUNDS) -> None:
         decided.append(_timed(partial(engine.decide, asked[number % len(asked)])))
         signed.append(_timed(partial(key.sign, body)))
         if number % 10 == 0:  # it costs more, and is no goal
+            code = Code(language="sql", text=f"{SQL} -- {number}")  # or it would be remembered
             read.append(_timed(partial(lineage.reads, code, dry_run)))
     median = out.times(f"policy: a decision, {RULES} rules", decided)
     signature = out.times("  a signature (Ed25519)", signed)

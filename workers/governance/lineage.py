@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from functools import lru_cache
 from itertools import pairwise
 
 import sqlglot
@@ -25,6 +26,9 @@ Reads = Mapping[str, frozenset[str]]
 
 #: Beyond these nobody takes a statement apart: all columns of its tables count. Characters, tokens, brackets in brackets.
 LONGEST, MOST_TOKENS, DEEPEST = 50_000, 5_000, 40
+
+#: Statements that stay taken apart: the same one is decided on when it is asked for, and again when it is approved.
+REMEMBERED = 16
 
 #: What can mean columns without naming them, or name them in a way of its own.
 _OPAQUE = (exp.Command, exp.Anonymous, exp.Pivot, exp.QueryTransform, exp.Parameter, exp.Placeholder, exp.Columns)
@@ -192,6 +196,7 @@ def _is(table: exp.Table, name: str) -> bool:
     return said.lower() == name
 
 
+@lru_cache(REMEMBERED)
 def _parsed(text: str) -> tuple[Sequence[Token], exp.Expression | None]:
     """No statement for whatever is not one that can be taken apart in good time."""
     if len(text) > LONGEST or _depth(text) > DEEPEST:
