@@ -39,6 +39,7 @@ class Effect:
     reason: str
     settled_by: str | None
     proof: str
+    undoes: str | None
     code: str
     claimed_at: int
     settled_at: int | None
@@ -102,6 +103,7 @@ def _claimed(said: dict[str, Any], row: Message) -> Effect:
         reason="",
         settled_by=None,
         proof="",
+        undoes=said.get("undoes"),
         code=said.get("code", ""),
         claimed_at=row.timestamp,
         settled_at=None,

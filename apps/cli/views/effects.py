@@ -48,6 +48,8 @@ def effect_details(effect: Effect) -> RenderableType:
     facts.add_row("question", Text(safe(effect.question)))
     if effect.target:
         facts.add_row("table", Text(safe(effect.target) + _versions(effect)))
+    if effect.undoes:
+        facts.add_row("undoes", safe(effect.undoes))
     if effect.row_count is not None:
         facts.add_row("rows", f"{effect.row_count:,}")
     facts.add_row("claimed at", moment(effect.claimed_at))
