@@ -12,6 +12,7 @@ from schemas.payloads import (
     ApprovalGranted,
     Decide,
     ExecutionClaimed,
+    ExecutionSettled,
     Failed,
     Grant,
     GrantRevoked,
@@ -68,14 +69,15 @@ class Librarian:
             return _refused(origin, error.rule, error.reason)
         except PortError as error:
             failed = Failed(rule="document.not_added", reason=str(error))
-            return [audit("document.added", "failed", rule=failed.rule, reason=failed.reason), _answer(origin, failed)]
+            fact = audit("document.added", "failed", rule=failed.rule, reason=failed.reason)
+            return [_settled(grant, "failed", str(error)), fact, _answer(origin, failed)]
         by = ", ".join(grant.approvers) or f"rule {grant.rule}"
         words = "is part of the knowledge now" if added else "was part of the knowledge already, word for word"
         answer = Answered(status="answered", answer=f"{asked.name} {words}; approved by {by} (grant {grant.grant_id}).")
         fact = audit(
             "document.added", "done", rule=grant.rule, document=asked.name, digest=digest, grant=grant.grant_id
         )
-        return [fact, _answer(origin, answer)]
+        return [_settled(grant, "done", words), fact, _answer(origin, answer)]
 
     def not_granted(self, outcome: Failed | Refused, message: Received, context: Context) -> list[Outgoing]:
         by_id = {m.message_id: m for m in context.conversation}
@@ -127,17 +129,26 @@ async def _claim(grant: Grant, message: Received, context: Context) -> None:
         raise GrantRefused("grant.revoked", "the grant was taken back")
     if known is not None and known.causation_id == message.message.message_id:
         return
-    claim = ExecutionClaimed(
-        grant_id=grant.grant_id,
-        requester=grant.requester,
-        question=f"add the document {grant.target}",
-        code="",
-        target=grant.target,
-        approved_by=grant.approved_by,
-        instance=context.instance,
-    )
+    claim = ExecutionClaimed.model_validate(_said(grant) | {"instance": context.instance})
     if known is not None or not await context.commit([event(claim)]):
         raise GrantRefused("grant.used", "the grant was used or taken back already")
+
+
+def _settled(grant: Grant, step: str, reason: str) -> Outgoing:
+    """The outcome of our claim."""
+    said = ExecutionSettled.model_validate(_said(grant) | {"step": step, "reason": reason})
+    return event(said)
+
+
+def _said(grant: Grant) -> dict[str, str | None]:
+    return {
+        "grant_id": grant.grant_id,
+        "requester": grant.requester,
+        "question": f"add the document {grant.target}",
+        "code": "",
+        "target": grant.target,
+        "approved_by": grant.approved_by,
+    }
 
 
 def _answer(origin: Message, payload: Answered | Failed | Refused) -> Outgoing:

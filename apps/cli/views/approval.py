@@ -101,7 +101,8 @@ def _facts(approval: Approval) -> Table:
         facts.add_row("escalated", f"{groups} may decide as well")
     facts.add_row("asked at", moment(approval.message.timestamp))
     facts.add_row("lapses at", moment(asked.expires_at))
-    facts.add_row("tables", ", ".join(f"{safe(table)} v{v}" for table, v in asked.table_versions.items()) or "none")
+    if asked.table_versions:
+        facts.add_row("tables", ", ".join(f"{safe(table)} v{v}" for table, v in asked.table_versions.items()))
     facts.add_row("digest", asked.digest)
     facts.add_row("conversation", approval.message.correlation_id)
     if decided is not None:
