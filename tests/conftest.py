@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.lakehouses import lakehouse, spark_sandbox
+
+__all__ = ["lakehouse", "spark_sandbox"]
+
 #: Folder -> the mark of every test in it; `make test` chooses by marks.
 MARKED = {"integration": pytest.mark.integration, "acceptance": pytest.mark.acceptance}
 
