@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, time
 from functools import cached_property
+from operator import attrgetter
 from zoneinfo import ZoneInfo
 
 from schemas.payloads import EffectPreview
@@ -120,19 +121,19 @@ class Conditions:
 
 def _conditions(when: When, zone: ZoneInfo) -> Iterator[Condition]:
     if when.subject is not None:
-        yield Condition("subject", when.subject, "subject", _one_of(when.subject, lambda facts: facts.subject))
+        yield Condition("subject", when.subject, "subject", _one_of(when.subject, attrgetter("subject")))
     if when.roles is not None:
-        yield Condition("roles", when.roles, "role", _one_of(when.roles, lambda facts: facts.role))
+        yield Condition("roles", when.roles, "role", _one_of(when.roles, attrgetter("role")))
     if when.principals is not None:
-        yield Condition("principals", when.principals, "principal", _one_of(when.principals, lambda f: f.principal))
+        yield Condition("principals", when.principals, "principal", _one_of(when.principals, attrgetter("principal")))
     if when.environments is not None:
-        wanted = _one_of(when.environments, lambda facts: facts.environment)
+        wanted = _one_of(when.environments, attrgetter("environment"))
         yield Condition("environments", when.environments, "environment", wanted)
     if when.languages is not None:
-        wanted = _one_of(when.languages, lambda facts: facts.language)
+        wanted = _one_of(when.languages, attrgetter("language"))
         yield Condition("languages", when.languages, "language", wanted, of_code=True)
     if when.classes is not None:
-        wanted = _one_of(when.classes, lambda facts: facts.statement_class)
+        wanted = _one_of(when.classes, attrgetter("statement_class"))
         yield Condition("classes", when.classes, "class", wanted, of_code=True)
     if when.not_before is not None or when.not_after is not None:
         window = (when.not_before or time.min, when.not_after or time.max)
@@ -156,12 +157,12 @@ def _hour(value: time | None) -> str:
 
 def _sizes(when: When) -> Iterator[Condition]:
     numbers: list[tuple[str, int | None, str, Callable[[Facts], int | None], bool]] = [
-        ("rows_over", when.rows_over, "rows", lambda facts: facts.rows, True),
-        ("rows_at_most", when.rows_at_most, "rows", lambda facts: facts.rows, False),
-        ("bytes_over", when.bytes_over, "bytes", lambda facts: facts.bytes, True),
-        ("bytes_at_most", when.bytes_at_most, "bytes", lambda facts: facts.bytes, False),
-        ("removes_rows_over", when.removes_rows_over, "rows removed", lambda facts: facts.removed, True),
-        ("replaces_rows_over", when.replaces_rows_over, "rows replaced", lambda facts: facts.replaced, True),
+        ("rows_over", when.rows_over, "rows", attrgetter("rows"), True),
+        ("rows_at_most", when.rows_at_most, "rows", attrgetter("rows"), False),
+        ("bytes_over", when.bytes_over, "bytes", attrgetter("bytes"), True),
+        ("bytes_at_most", when.bytes_at_most, "bytes", attrgetter("bytes"), False),
+        ("removes_rows_over", when.removes_rows_over, "rows removed", attrgetter("removed"), True),
+        ("replaces_rows_over", when.replaces_rows_over, "rows replaced", attrgetter("replaced"), True),
     ]
     for name, limit, fact, number, over in numbers:
         if limit is not None:
@@ -171,20 +172,20 @@ def _sizes(when: When) -> Iterator[Condition]:
 
 def _lineage(when: When) -> Iterator[Condition]:
     if when.reads is not None:
-        some = _some(when.reads, lambda facts: facts.reads)
+        some = _some(when.reads, attrgetter("reads"))
         yield Condition("reads", when.reads, "tables read", some, of_code=True)
     if when.writes is not None:
-        some = _some(when.writes, lambda facts: facts.writes)
+        some = _some(when.writes, attrgetter("writes"))
         yield Condition("writes", when.writes, "table written", some, of_code=True)
     if when.columns is not None:
         yield Condition(
-            "columns", when.columns, "columns read", _some(when.columns, lambda facts: facts.columns), of_code=True
+            "columns", when.columns, "columns read", _some(when.columns, attrgetter("columns")), of_code=True
         )
     if when.reads_only is not None:
-        every = _every(when.reads_only, lambda facts: facts.reads)
+        every = _every(when.reads_only, attrgetter("reads"))
         yield Condition("reads_only", when.reads_only, "tables read", every, of_code=True)
     if when.writes_only is not None:
-        every = _every(when.writes_only, lambda facts: facts.writes)
+        every = _every(when.writes_only, attrgetter("writes"))
         yield Condition("writes_only", when.writes_only, "table written", every, of_code=True)
 
 
