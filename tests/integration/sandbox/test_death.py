@@ -11,30 +11,22 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
 import pytest
 import pytest_asyncio
+from deltalake import DeltaTable, write_deltalake
 
 from workers.adapters.sandbox.engine import SparkSandbox
-from workers.ports import OutcomeUnknown, StatementFailed
+from workers.ports import StatementFailed
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 ENDLESS = "SELECT count(*) AS n FROM tpch.lineitem a JOIN tpch.lineitem b ON a.l_comment || b.l_comment = 'x'"
 
 
-class KilledWhileWriting(SparkSandbox):
-    """Kills its child as soon as it hears that the write begins."""
-
-    async def _heard(self, process: asyncio.subprocess.Process) -> dict:
-        document = await super()._heard(process)
-        if "writing" in document:
-            os.killpg(process.pid, signal.SIGKILL)
-        return document
-
-
 @pytest_asyncio.fixture(loop_scope="session")
-async def mortal(home: Path) -> AsyncIterator[KilledWhileWriting]:
-    sandbox = KilledWhileWriting(home, timeout_s=200)
+async def mortal(home: Path) -> AsyncIterator[SparkSandbox]:
+    sandbox = SparkSandbox(home, timeout_s=200, tried_bytes=1)
     yield sandbox
     await sandbox.close()
 
@@ -55,25 +47,39 @@ def assert_gone(processes: list[psutil.Process]) -> None:
 
 
 @pytest.mark.asyncio(loop_scope="session")
-async def test_dying_hanging_and_closing(mortal: KilledWhileWriting, home: Path) -> None:
-    """One after the other on two engines, because each start of Spark takes seconds."""
-    await mortal.dry_run("SELECT 1 AS a", None)
+async def test_dying_hanging_and_closing(mortal: SparkSandbox, home: Path) -> None:
+    """One after the other on a few engines, because each start of Spark takes seconds."""
+    path = home / "warehouse" / "results" / "counted"
+    write_deltalake(str(path), pa.table({"n": [1]}))
+    dry = await mortal.dry_run("INSERT INTO results.counted SELECT 2", None)
     processes = tree(psutil.Process(mortal._process.pid))
     assert runs_java(processes)
 
-    # Killed in the middle of a read: failed, and surely without effect.
-    asked = asyncio.create_task(mortal.run(ENDLESS, "results.endless", "grant-1", 1))
+    # What reads more than the limit is not tried, and says so.
+    assert (dry.effect.added, dry.effect.rows_before) == (None, 1)
+    assert "not tried" in dry.effect.note
+
+    # Killed in the middle of a write: failed, and surely without effect, for it cannot write the lakehouse at all.
+    asked = asyncio.create_task(mortal.run(f"INSERT INTO results.counted {ENDLESS}", "results.counted", "grant-1", 1))
     await asyncio.sleep(3)
     os.killpg(mortal._process.pid, signal.SIGKILL)
     with pytest.raises(StatementFailed, match="process ended"):
         await asked
     assert_gone(processes)
-    assert mortal.outcome_of("grant-1", "results.endless") is None
+    assert mortal.outcome_of("grant-1", "results.counted") is None
 
-    # Killed when the write had begun: nobody knows, until the table's log is asked.
-    with pytest.raises(OutcomeUnknown):
-        await mortal.run("SELECT 1 AS a", "results.doubt", "grant-2", 1)
-    assert mortal.outcome_of("grant-2", "results.doubt") is None
+    # Cancelled: nothing goes on, and the next request finds a new engine.
+    asked = asyncio.create_task(mortal.run(f"INSERT INTO results.counted {ENDLESS}", "results.counted", "grant-2", 1))
+    while not (mortal._process and runs_java(tree(psutil.Process(mortal._process.pid)))):
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(3)
+    processes = tree(psutil.Process(mortal._process.pid))
+    assert await mortal.cancel("grant-2")
+    with pytest.raises(StatementFailed, match="cancelled"):
+        await asked
+    assert_gone(processes)
+    assert mortal.outcome_of("grant-2", "results.counted") is None
+    assert DeltaTable(str(path)).version() == 0
 
     # More than memory holds: the engine dies rather than answer wrongly.
     with pytest.raises(StatementFailed):

@@ -135,8 +135,14 @@ ANALYZED_TARGETS = frozenset({"org.apache.spark.sql.execution.datasources.v2.Dat
     "analysis", "ResolvedTable"
 )
 
+#: Delta's own check that a value fits the column it is written to.
+_FITS = frozenset({"org.apache.spark.sql.delta.CheckOverflowInTableWrite"})
+
 ANALYZED_WRITE_EXPRESSIONS = {
-    "merge": _classes(
+    "insert": _FITS,
+    "update": _FITS,
+    "merge": _FITS
+    | _classes(
         "plans.logical",
         """DeltaMergeAction DeltaMergeIntoMatchedDeleteClause DeltaMergeIntoMatchedUpdateClause
     DeltaMergeIntoNotMatchedBySourceDeleteClause DeltaMergeIntoNotMatchedBySourceUpdateClause
