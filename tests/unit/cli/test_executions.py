@@ -6,8 +6,6 @@ import asyncio
 import time
 from typing import Any
 
-import pytest
-
 from jobs.bootstrap import System
 from tests.fakes import FakeEngine, FixedRoles, policy_of
 from tests.unit.cli.conftest import Run, workers
@@ -29,7 +27,7 @@ class Engine(FakeEngine):
 
     async def run(self, statement: Statement, grant_id: str, row_limit: int, *, digest: str | None = None) -> Executed:
         match statement.target:
-            case "results.lost" | "results.kept":
+            case "results.lost":
                 raise OutcomeUnknown("the connection broke")
             case "results.slow":
                 self.ended[grant_id] = asyncio.Event()
@@ -89,6 +87,11 @@ def test_an_execution_is_shown_and_undone_by_another_one(run: Run, live: System)
     assert "results.best  v3 → v4" in shown.out
     assert f"tailrace undo {grant} --as eli" in shown.out
 
+    said = run("undo", grant, "--as", "eli", stdin="n\n")
+    assert said.code != 0
+    assert "goes back to" in said.out
+    assert run("approvals", "list", "--json").json == []
+
     asked = run("undo", grant, "--as", "eli", "--json", "--timeout", "20")
     assert (asked.code, asked.json["status"]) == (0, "pending_approval")
     conversation = asked.json["correlation_id"]
@@ -101,39 +104,21 @@ def test_an_execution_is_shown_and_undone_by_another_one(run: Run, live: System)
     undoing = came_to(run, conversation, "done")
     assert (undoing["undoes"], undoing["table_version_before"]) == (grant, 3)
 
-    later = run("undo", grant, "--as", "eli", "--with-later", "--json", "--timeout", "20").json["correlation_id"]
-    (approval,) = [one for one in run("approvals", "list", "--json").json if one["correlation_id"] == later]
-    assert approval["code"]["text"] == "results.best TO VERSION 3"
 
-
-def test_an_undo_is_shown_before_anybody_is_asked(run: Run, live: System) -> None:
-    grant = executed(run, "shown", "done")
-    before = len(run("executions", "--json").json)
-    said = run("undo", grant, "--as", "eli", stdin="n\n")
-    assert said.code != 0
-    assert "goes back to" in said.out
-    assert run("approvals", "list", "--json").json[-1]["question"] != f"Undo {grant}: the top customers"
-    assert len(run("executions", "--json").json) == before
-
-
-@pytest.mark.parametrize(("table", "word"), [("lost", "failed"), ("kept", "done")])
-def test_what_is_in_doubt_is_listed_until_another_person_settles_it(
-    run: Run, live: System, table: str, word: str
-) -> None:
-    grant = executed(run, table, "in_doubt")
+def test_what_is_in_doubt_is_listed_until_another_person_settles_it(run: Run, live: System) -> None:
+    grant = executed(run, "lost", "in_doubt")
     assert grant in [one["grant_id"] for one in run("executions", "--in-doubt", "--json").json]
     assert "settle" in run("executions", "show", grant).out
     settle = ["executions", "settle", grant]
-    assert run(*settle, "--as", "ada", "--reason", "r").code == 2
     assert run(*settle, "--as", "ada", "--reason", "r", "--done", "--failed").code == 2
-    own = run(*settle, "--as", "eli", f"--{word}", "--reason", "I know", "--json")
+    own = run(*settle, "--as", "eli", "--failed", "--reason", "I know", "--json")
     assert (own.code, own.json["accepted"], own.json["rule"]) == (3, False, "execution.four_eyes")
-    settled = run(*settle, "--as", "ada", f"--{word}", "--reason", "I looked", "--json")
+    settled = run(*settle, "--as", "ada", "--failed", "--reason", "I looked", "--json")
     assert (settled.code, settled.json["accepted"], settled.json["rule"]) == (0, True, "execution.settled")
     found = next(one for one in run("executions", "--json").json if one["grant_id"] == grant)
-    assert (found["step"], found["settled_by"], found["reason"]) == (word, "ada", "I looked")
+    assert (found["step"], found["settled_by"], found["reason"]) == ("failed", "ada", "I looked")
     assert grant not in [one["grant_id"] for one in run("executions", "--in-doubt", "--json").json]
-    again = run(*settle, "--as", "ada", f"--{word}", "--reason", "again")
+    again = run(*settle, "--as", "ada", "--failed", "--reason", "again")
     assert again.code == 3
     assert "rule execution.settled" in again.out
     assert run("undo", grant, "--as", "eli", "--yes").code == 2
@@ -149,6 +134,22 @@ def test_a_run_is_ended_by_who_asked_for_it(run: Run, live: System) -> None:
     found = next(one for one in run("executions", "--json").json if one["grant_id"] == grant)
     assert (found["step"], found["reason"]) == ("cancelled", "eli ended it: too slow")
     assert run("executions", "cancel", grant, "--as", "eli", "--json").json["rule"] == "execution.not_running"
+
+
+def test_an_undo_may_take_back_what_came_later_or_fall_back_on_nothing() -> None:
+    from apps.cli.commands.undo import request
+
+    assert request(effect(4, 3), True).code.text == "results.x TO VERSION 3"
+    assert request(effect(4, None), False).code.text == "results.x TO VERSION 3 FROM VERSION 4"
+    assert request(effect(0, None), False).code.text == "results.x TO NOTHING FROM VERSION 0"
+
+
+def effect(version: int, before: int | None) -> Any:
+    from apps.cli.effects import Effect
+
+    said: dict[str, Any] = dict.fromkeys(Effect.__dataclass_fields__)
+    said |= {"grant_id": "g", "step": "done", "question": "q", "target": "results.x"}
+    return Effect(**(said | {"table_version": version, "table_version_before": before}))
 
 
 def test_a_grant_that_nobody_knows_is_a_misuse(run: Run, live: System) -> None:
