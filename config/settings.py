@@ -59,6 +59,10 @@ class Settings(BaseSettings):
     sql_engine: Literal["local", "warehouse"] = "local"
     warehouse_id: str | None = None
     warehouse_scratch: str | None = None
+    #: Schemas of the lakehouse in which local SQL may change tables; the first is where results go.
+    writable_schemas: tuple[str, ...] = Field(default=("results",), min_length=1)
+    #: Mebibytes of tables up to which a dry run tries a change on a snapshot of its target.
+    tried_mib: int = Field(default=256, ge=0)
     #: Seconds one statement may take in its engine; runs under way at once in the execution process, and of one person.
     run_timeout_s: float = Field(default=300.0, gt=0, le=36_000)
     runs_at_once: int = Field(default=4, ge=1, le=16)

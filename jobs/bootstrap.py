@@ -377,7 +377,8 @@ class System:
         from workers.adapters.sandbox.restoring import RestoreEngine
 
         code = CodeSandbox(self.home.root)
-        return Engines({"sql": sql, "python": code, "pyspark": code, "restore": RestoreEngine(self.home.root)})
+        undo = RestoreEngine(self.home.root, self._schemas, self.settings.writable_schemas)
+        return Engines({"sql": sql, "python": code, "pyspark": code, "restore": undo})
 
     def _sql_engine(self) -> Engine:
         """Raises ConfigError when a warehouse is wanted and not all is said that it needs."""
@@ -388,7 +389,22 @@ class System:
         from workers.adapters.engines import SqlEngine
         from workers.adapters.sandbox.engine import SparkSandbox
 
-        return SqlEngine(SparkSandbox(self.home.root, timeout_s=self.settings.run_timeout_s))
+        return SqlEngine(
+            SparkSandbox(
+                self.home.root,
+                timeout_s=self.settings.run_timeout_s,
+                schemas=self._schemas,
+                writable=self.settings.writable_schemas,
+                tried_bytes=self.settings.tried_mib * 1024 * 1024,
+            )
+        )
+
+    @property
+    def _schemas(self) -> Sequence[str]:
+        """The sample's, and those that may be written."""
+        from workers.adapters.sandbox.names import SCHEMAS
+
+        return tuple(dict.fromkeys((*SCHEMAS, *self.settings.writable_schemas)))
 
 
 class RoleBook:

@@ -136,8 +136,13 @@ async def test_a_run_is_cancelled_by_its_grant_and_the_next_one_runs(make: Make,
         await asyncio.sleep(0.01)
     child = sandbox._process.pid
 
-    assert not await sandbox.cancel("grant-2")
+    waiting = asyncio.create_task(sandbox.run("quick", "results.x", "grant-2", 1))
+    await asyncio.sleep(0)
+    assert not await sandbox.cancel("grant-9")
+    assert await sandbox.cancel("grant-2")
     assert await sandbox.cancel("grant-1")
+    with pytest.raises(StatementFailed, match="before it began"):
+        await waiting
 
     with pytest.raises(StatementFailed, match="cancelled, and changed nothing"):
         await running

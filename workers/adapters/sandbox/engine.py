@@ -27,13 +27,10 @@ import workers
 from schemas.payloads import EffectPreview
 from workers.adapters.sandbox import history, landlock, protocol, publish
 from workers.adapters.sandbox.commits import local_path
-from workers.adapters.sandbox.names import WRITABLE, target_path
+from workers.adapters.sandbox.names import SCHEMAS, WRITABLE, target_path
 from workers.ports import DryRun, Executed, Outcome, Rows, StatementFailed, StatementRefused
 
 log = structlog.get_logger(__name__)
-
-#: The sample's business tables, and where results go. Bare table names mean the first.
-SCHEMAS = ("tpch", "results")
 
 #: What the child needs to know of our environment. Everything else, tokens above all, stays here.
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "JAVA_HOME", "TAILRACE_JARS", "SPARK_LOCAL_IP")
@@ -84,6 +81,8 @@ class SparkSandbox:
         #: The grant that is being run.
         self._running: str | None = None
         self._cancelled = False
+        #: Grants that wait for their turn, and whether somebody has cancelled them meanwhile.
+        self._waiting: dict[str, bool] = {}
         self.protection = "landlock" if landlock.available() else "none"
 
     async def warm(self) -> None:
@@ -114,7 +113,10 @@ class SparkSandbox:
         """With `digest`, the child refuses to run what is not the approved dry run, at the moment it runs it."""
         began = time.perf_counter()
         asked = {"sql": sql, "target": target, "grant_id": grant_id, "row_limit": row_limit, "digest": digest}
+        self._waiting[grant_id] = False
         async with self._lock:
+            if self._waiting.pop(grant_id, False):
+                raise StatementFailed("it was cancelled before it began, and changed nothing")
             self._running, self._cancelled = grant_id, False
             try:
                 answer = await self._ask("run", **asked)
@@ -148,6 +150,9 @@ class SparkSandbox:
         False when nothing runs under this grant, or when it is being published already.
         """
         if self._running != grant_id:
+            if grant_id in self._waiting:
+                self._waiting[grant_id] = True
+                return True
             return False
         self._cancelled = True
         await self._end()

@@ -11,6 +11,9 @@ from workers.ports import StatementRefused
 #: ASCII only and lower case: a name that needs quoting, or looks like another one, has no place in a governed lakehouse.
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
+#: The sample's business tables, and where results go. Bare table names mean the first.
+SCHEMAS = ("tpch", "results")
+
 #: Where statements may write. Source tables live in other schemas: whoever changed one would falsify every later analysis.
 WRITABLE = ("results",)
 

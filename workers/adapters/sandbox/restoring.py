@@ -27,8 +27,7 @@ from workers.adapters.sandbox import history, publish
 from workers.adapters.sandbox.commits import Entry, entry_path, local_path, parsed, refuse_unknown_features
 from workers.adapters.sandbox.digest import digest
 from workers.adapters.sandbox.effects import columns_of, effect
-from workers.adapters.sandbox.engine import SCHEMAS
-from workers.adapters.sandbox.names import WRITABLE, target_path
+from workers.adapters.sandbox.names import SCHEMAS, WRITABLE, target_path
 from workers.ports import DryRun, Executed, Outcome, Rows, Statement, StatementRefused
 
 LANGUAGE = "restore"
