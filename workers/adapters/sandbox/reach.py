@@ -46,14 +46,29 @@ def leave_network() -> str:
     """Into a network of one's own, where the system lets us; must be the process's only thread. Returns what holds now."""
     if sys.platform != "linux":
         return OPEN
-    try:
-        kernel.be_alone_in_user_namespace()
-        kernel.unshare(kernel.NEW_NETWORK)
-        kernel.start_loopback()
-        kernel.drop_capabilities(None)
-    except OSError:
+    # Tried by another process first: who fails half-way is left without a user, or without a loopback.
+    if os.waitstatus_to_exitcode(os.waitpid(_tried(), 0)[1]) != 0:
         return PORTS if landlock.abi() >= landlock.PORTS_SINCE else OPEN
+    _leave()
     return NAMESPACE
+
+
+def _tried() -> int:
+    process = os.fork()
+    if process == 0:
+        try:
+            _leave()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    return process
+
+
+def _leave() -> None:
+    kernel.be_alone_in_user_namespace()
+    kernel.unshare(kernel.NEW_NETWORK)
+    kernel.start_loopback()
+    kernel.drop_capabilities(None)
 
 
 def restrict(home: Path, scratch: Path, network: str = NAMESPACE) -> int:
