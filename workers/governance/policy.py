@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from schemas.payloads import EffectPreview, Need, Subject
 from schemas.policy import Approval, Drift, Policy, Rule
-from workers.governance.conditions import Condition, Conditions, Facts, Truth, lost, written
+from workers.governance.conditions import ALL_COLUMNS, Condition, Conditions, Facts, Truth, lost, written
 
 #: The rule that is named when none of the policy's speaks of what was asked.
 DEFAULT = "default.deny"
@@ -76,6 +76,12 @@ class PolicyEngine:
         self._denies = [(rule, conditions) for rule, conditions in rules if rule.effect == "deny"]
         self._others = [(rule, conditions) for rule, conditions in rules if rule.effect != "deny"]
         self._rules = rules
+
+    @property
+    def every_column(self) -> frozenset[str]:
+        """What a program reads of a table that it is given: all columns, among them surely those that rules speak of."""
+        named = (column.rpartition(".")[2] for rule, _ in self._rules for column in rule.when.columns or ())
+        return frozenset({ALL_COLUMNS, *(name.replace("*", "") or "any" for name in named)})
 
     def before_dry_run(self, question: Question) -> Decision:
         """Denies only what is denied whatever the dry run will say."""
