@@ -103,7 +103,8 @@ class Grants:
     def _delegated(self, message: Message, said: Said) -> None:
         key = (str(said.get("from_user")), str(said.get("to_user")))
         self._lent[key] = int(said.get("until") or 0)
-        if message.principal != said.get("from_user"):
+        # Others may end it: whoever had it, or who may see to it.
+        if self._lent[key] > message.timestamp and message.principal != said.get("from_user"):
             what = f"{said.get('from_user')}'s right was lent in a conversation of {message.principal}"
             self._report.add("delegation.unasked", _where(message), what)
 

@@ -181,6 +181,12 @@ def test_a_vote_in_anothers_place_holds_while_it_is_lent() -> None:
     assert told.governance(granted()).rules == set()
 
 
+def test_a_delegation_that_was_given_back_holds() -> None:
+    lent = DelegationChanged(delegation_id="x", from_user="ada", to_user="ned", until=NOW + HOUR)
+    back = lent.model_copy(update={"until": NOW})
+    assert Told().governance(lent, principal="ada").governance(back, principal="ned").rules == set()
+
+
 def test_who_was_asked_later_may_decide_too() -> None:
     told = Told().governance(asked(Need(group="admin", count=2)))
     told.governance(ApprovalEscalated(approval_id="apr", to=[ADMIN])).person("ada", yes())
