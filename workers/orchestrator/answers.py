@@ -6,6 +6,9 @@ from collections.abc import Mapping
 
 from schemas.payloads import Answered, CodeGenerated, CodeRun, KnowledgeRetrieved, Payload, ResultFound
 
+#: Who approved where nobody had to be asked.
+POLICY = "policy"
+
 
 def answer_for(plan: str, done: Mapping[str, Payload]) -> Answered:
     """`done` holds the outcome of every step of the plan, by kind."""
@@ -16,7 +19,7 @@ def answer_for(plan: str, done: Mapping[str, Payload]) -> Answered:
             where = f" and saved to {run.result.table}" if run.result.table else ""
             return Answered(
                 status="answered",
-                answer=f"Run{where}: {_rows(run)}, approved by {run.approved_by} (grant {run.grant_id}). {explanation}",
+                answer=f"Run{where}: {_rows(run)}, {_approval(run)} (grant {run.grant_id}). {explanation}",
                 code=generated.code if isinstance(generated, CodeGenerated) else None,
                 result=run.result,
             )
@@ -42,3 +45,7 @@ def answer_for(plan: str, done: Mapping[str, Payload]) -> Answered:
 
 def _rows(run: CodeRun) -> str:
     return f"its rows were not seen, but {run.proof}" if run.row_count is None else f"{run.row_count} rows"
+
+
+def _approval(run: CodeRun) -> str:
+    return "allowed by the policy itself" if run.approved_by == POLICY else f"approved by {run.approved_by}"

@@ -33,6 +33,7 @@ from workers.code.agent import CodeAgent
 from workers.execution.agent import ExecutionAgent
 from workers.governance.agent import GovernanceAgent
 from workers.governance.approvals import approvals
+from workers.governance.delegations import Delegations
 from workers.orchestrator.agent import OrchestratorAgent
 from workers.orchestrator.plans import Plans
 from workers.ports import Passage
@@ -106,7 +107,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> System:
 # --- the same, with agents that live in a thread ---------------------------------------------------------------------
 
 
-def workers() -> list[Worker]:
+def workers(lent: Delegations | None = None) -> list[Worker]:
     roles = FixedRoles()
     plans = Plans.parse(System(Settings.load()).plans.model_dump())
     passage = Passage("sales", 1, "Sales", "Sales are what was sold.", 2.5, "matches sales")
@@ -114,7 +115,7 @@ def workers() -> list[Worker]:
         OrchestratorAgent(plans, RuleIntents(lambda question: "customers" in question), roles),
         RAGAgent(FakeIndex([passage]), FakeCatalog()),
         CodeAgent(FakeSqlWriter(), {"tpch.customer": ["c_name"]}, FixedRoles()),
-        GovernanceAgent(roles, sample_policy(), "dev"),
+        GovernanceAgent(roles, sample_policy(), "dev", lent),
         ExecutionAgent(FakeEngine(), roles, "dev"),
     ]
 
@@ -123,7 +124,7 @@ def workers() -> list[Worker]:
 def live_home(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[System]:
     """With the agents above, or with those of the module's own `live_workers`."""
     system = make_home(tmp_path_factory.mktemp("live") / "home")
-    made = {worker.name: worker for worker in getattr(request.module, "live_workers", workers)()}
+    made = {worker.name: worker for worker in getattr(request.module, "live_workers", lambda: workers(system.delegations))()}
     agents = [Agent(a.name, a.short, "main", lambda _, name=a.name: made[name], "tail") for a in AGENTS]
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
