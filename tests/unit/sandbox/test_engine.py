@@ -94,7 +94,7 @@ async def test_a_child_that_dies_before_the_write_has_changed_nothing(make: Make
     ("staged", "rule"),
     [
         ({"target": "results.other"}, "target.mismatch"), ({"folder": "../../keys"}, "target.files"),
-        ({"folder": "/etc"}, "target.files"), ({"folder": ""}, "target.files"),
+        ({"folder": "/etc"}, "target.files"), ({"folder": ""}, "target.files"), ({"verb": "drop"}, "target.files"),
     ],
 )  # fmt: skip
 async def test_a_child_that_lies_about_what_it_staged_writes_nothing(

@@ -124,7 +124,7 @@ class SparkSandbox:
                 self._running = None
             # From here on nobody can cancel it: it is a matter of milliseconds, and it happens whole or not at all.
             mark = publish.Mark(grant_id, hashlib.sha256(sql.encode()).hexdigest())
-            publishing = asyncio.ensure_future(asyncio.to_thread(self._publish, answer, target, mark))
+            publishing = asyncio.ensure_future(asyncio.to_thread(self._publish, answer, sql, target, mark))
             try:
                 published = await asyncio.shield(publishing)
             except asyncio.CancelledError:
@@ -164,7 +164,7 @@ class SparkSandbox:
 
     # --- publishing --------------------------------------------------------------------------------------------------
 
-    def _publish(self, answer: dict[str, Any], declared: str | None, mark: publish.Mark) -> dict[str, Any]:
+    def _publish(self, answer: dict[str, Any], sql: str, declared: str | None, mark: publish.Mark) -> dict[str, Any]:
         """What the child staged, as part of the lakehouse: the table and its version, or the file with a large result."""
         staged = answer.get("staged")
         if staged is None:
@@ -178,6 +178,8 @@ class SparkSandbox:
             raise StatementRefused("target.mismatch", f"the engine answered for {target} instead of {declared}")
         path = self._path_of(target)
         if verb == "drop":
+            if "drop" not in sql.lower():
+                raise StatementRefused("target.files", f"the engine would drop {target}, and the statement does not")
             version = publish.drop(path, self._warehouse, base, mark)
         else:
             place = publish.Staged(self._scratch, local_path(staged["folder"]))
