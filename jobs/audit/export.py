@@ -23,7 +23,7 @@ from jobs.audit.anchors import Anchor, Source, recorded
 from jobs.audit.html import report_html
 from jobs.audit.report import AuditReport
 from jobs.audit.signatures import raws
-from jobs.audit.verify import verify
+from jobs.audit.verification import verification
 from jobs.bootstrap import System
 from schemas.tables import AGENT_MESSAGES
 
@@ -62,7 +62,7 @@ def export(
     rows = found.filter(pc.and_(pc.greater_equal(version, first), pc.less_equal(version, last)))
     if rows.num_rows == 0:
         raise CannotExport(f"there are no rows in versions {first} to {last}; the newest version with rows is {newest}")
-    report = verify(system, anchors)
+    report = verification(system, anchors)
     _rows(folder, rows)
     _keys(system, folder)
     lines = _anchors(found, anchors, last)

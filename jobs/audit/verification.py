@@ -28,7 +28,7 @@ from schemas.envelope import MALFORMED, USER, Message
 from schemas.tables import AGENT_MESSAGES
 
 
-def verify(system: System, anchors: Sequence[Source] = (), many: int = signatures.MANY) -> AuditReport:
+def verification(system: System, anchors: Sequence[Source] = (), many: int | None = None) -> AuditReport:
     """Everything, from version 0 to now, days in the archive included.
 
     `anchors`: kept elsewhere; those in the log are always looked at. `many`: rows from which on processes help.
@@ -44,7 +44,7 @@ def verify(system: System, anchors: Sequence[Source] = (), many: int = signature
     rows = all_rows(source, report)
     anchored = Anchors([of_log(rows), *anchors], keyring, place, report)
     walk = _Walk(system, place[1], anchored, entries, projections, report)
-    for chunk in signatures.checked(rows, system.home.keys, *place, many=many):
+    for chunk in signatures.checked(rows, system.home.keys, *place, many=signatures.MANY if many is None else many):
         walk.take(chunk)
     walk.end()
     return report
