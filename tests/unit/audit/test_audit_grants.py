@@ -219,7 +219,9 @@ def test_a_revocation_that_came_too_late_changes_nothing() -> None:
         ),
         ("grant.votes", approved(Need(group="admin", count=2)).governance(granted())),
         ("grant.votes", approved(Need(group="admin", count=2)).governance(granted(approvers=["ada", "ada"]))),
-        ("grant.approver", Told().governance(asked()).person("ana", yes()).governance(granted(approvers=["ana"], approved_by="ana"))),
+        ("grant.approver", Told().governance(asked()).person("ana", yes()).governance(
+            granted(approvers=["ana"], approved_by="ana")
+        )),
         ("grant.rule", Told().governance(granted(approved_by="policy", approvers=[], rule=""))),
         ("grant.rule", Told().governance(granted(approved_by="policy", approvers=[], policy=""))),
         ("grant.late", approved().governance(granted(issued_at=NOW + HOUR + 1))),
