@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,7 +68,9 @@ def behind_walls(tmp_path: Path) -> Runs:
     return run
 
 
-def walls(folder: Path, code: str, limits: Limits = TIGHT, python: str = sys.executable) -> Walls:
+def walls(
+    folder: Path, code: str, limits: Limits = TIGHT, python: str = sys.executable, more: Sequence[str] = ()
+) -> Walls:
     tables = folder / "in" / "tables"
     tables.mkdir(parents=True)
     (folder / "in" / "code.py").write_text(code)
@@ -76,7 +78,7 @@ def walls(folder: Path, code: str, limits: Limits = TIGHT, python: str = sys.exe
         written.write_table(NATIONS)
     readable, links = places.readable("python")
     settings = {
-        "language": "python", "folder": str(folder), "work": str(runner.WORK), "readable": readable, "links": links,
+        "language": "python", "folder": str(folder), "work": str(runner.WORK), "readable": [*readable, *more], "links": links,
         "limits": limits.as_dict(), "engine": {},
     }  # fmt: skip
     return Walls(settings, python)

@@ -212,3 +212,17 @@ async def test_who_may_not_mount_gets_a_user_namespace(behind_walls: Runs, tmp_p
 
     assert given is not None, ended
     assert given.to_pylist() == [{"pid": 2, "seen": None}]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
+async def test_a_python_that_others_may_not_read_is_named(tmp_path: Path) -> None:
+    """Installed with a strict umask: the code is another user, and would find no packages."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    (tmp_path / "run").mkdir()
+
+    ended = await walls(tmp_path / "run", "result = [{'a': 1}]", more=[str(closed)]).run()
+
+    with pytest.raises(StatementRefused, match="files of Python that every user may read") as refused:
+        _check(ended, TIGHT)
+    assert str(closed) in refused.value.reason

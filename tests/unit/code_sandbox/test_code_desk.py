@@ -199,6 +199,20 @@ def test_a_table_with_rules_for_its_rows_is_not_replaced(home: Path, rule: str) 
     assert refused(Run(home, "2"), target="results.x", grant_id="grant-2") == "target.features"
 
 
+def test_no_rows_are_a_result_as_well(home: Path) -> None:
+    first = Run(home, "1")
+    first.published(first.gave(target="results.x"), "results.x")
+    second = Run(home, "2")
+
+    answer = second.gave(NATIONS.slice(0, 0), target="results.x", grant_id="grant-2")
+    second.published(answer, "results.x", "grant-2")
+
+    assert (answer["row_count"], answer["effect"]["removed"], answer["effect"]["rows_after"]) == (0, 3, 0)
+    assert DeltaTable(str(home / "warehouse/results/x")).to_pyarrow_table().num_rows == 0
+    third = Run(home, "3")
+    assert third.published(third.gave(NATIONS.slice(0, 0), target="results.y"), "results.y") == 0
+
+
 def test_long_results_are_kept_whole(home: Path) -> None:
     import pyarrow.parquet as pq
 

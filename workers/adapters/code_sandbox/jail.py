@@ -9,6 +9,7 @@ lines, what became of it; what the code prints goes to standard error.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import platform
@@ -191,6 +192,7 @@ class Inside:
             with needs("a loopback of its own"):
                 kernel.start_loopback()
         alone = len(os.listdir("/proc/self/task")) == 1
+        os.umask(0o022)
         socket.sethostname(HOST)
         with needs("a file system of its own"):
             kernel.keep_mounts_to_ourselves()
@@ -198,6 +200,11 @@ class Inside:
         with needs("dropping every privilege"):
             kernel.drop_capabilities(self._user)
             kernel.no_new_privileges()
+        with needs("files of Python that every user may read"):
+            for place in self._settings["readable"]:
+                os.stat(place + "/." if os.path.isdir(place) else place)
+                if not os.access(place, os.R_OK):
+                    raise PermissionError(errno.EACCES, "not for others to read", place)
         kernel.die_with_parent(signal.SIGKILL)  # forgotten whenever the user changes
         kernel.hide_from_equals()
         if landlock.available():
