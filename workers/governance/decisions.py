@@ -92,7 +92,8 @@ def _whose(office: Office, vote: _Vote, message: Received, now: int) -> _No | No
 def _entitled(office: Office, vote: _Vote) -> _No | None:
     """By group: a role, or one that the policy names."""
     requested, owner = vote.approval.requested, vote.yes.person
-    if office.electorate.may_fill(owner, requested.needs, vote.anywhere):
+    # What an older release asked names nobody: then the policy of today is asked first.
+    if not requested.needs or office.electorate.may_fill(owner, requested.needs, vote.anywhere):
         return None
     wanted = in_words([*requested.needs, *vote.anywhere])
     permission = DECIDING[requested.subject]

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from config.files import ConfigError
-from config.roles import PERMISSIONS, Roles, UnknownUser
+from config.roles import PERMISSIONS, Role, Roles, UnknownUser
 
 
 @pytest.fixture
@@ -81,3 +81,9 @@ def test_a_file_that_contradicts_itself_is_refused(
     monkeypatch.setenv("TAILRACE_CONFIG", str(tmp_path))
     with pytest.raises(ConfigError, match=message):
         Roles.load()
+
+
+def test_a_role_may_be_that_of_programs(roles: Roles) -> None:
+    robot = Role(description="Proposes.", permissions=frozenset({"execution.approve"}), bot=True)
+    with_robot = Roles({**roles.roles, "robot": robot}, {**roles.users, "rob": "robot"})
+    assert [user for user in (*with_robot.users, "nobody", "robot") if with_robot.is_bot(user)] == ["rob"]
