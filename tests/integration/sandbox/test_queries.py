@@ -114,9 +114,10 @@ async def test_it_is_answered_as_duckdb_answers_it(
 async def test_a_dry_run_says_what_it_saw_and_changes_nothing(sandbox: SparkSandbox, home: Path) -> None:
     before = sorted(home.joinpath("warehouse").rglob("*"))
 
-    dry = await sandbox.dry_run(QUERIES[0], "results.best")
+    dry = await sandbox.dry_run(QUERIES[0], "results.asked")
 
-    assert dry.statement_class == "read"
+    assert (dry.statement_class, dry.writes) == ("create", "results.asked")
+    assert (dry.effect.version, dry.effect.rows_before, dry.effect.rows_after) == (None, 0, None)
     assert dry.columns == ("c_name", "sales")
     assert dry.table_versions == {"tpch.customer": 0, "tpch.lineitem": 0, "tpch.orders": 0}
     assert "tpch.lineitem" in dry.plan
