@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from struct import error as StructError
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import pyarrow as pa
 
@@ -34,8 +34,7 @@ _NAMES = AGENT_MESSAGES.file_schema.names
 _nothing = Message.model_construct()
 
 
-@dataclass(frozen=True)
-class Leaf:
+class Leaf(NamedTuple):
     """Where a row stands in the tree that was signed: `group` is its key and signature, `place` of `size` rows.
 
     Place -1: the row does not hold, and only says that it stands there.
