@@ -135,6 +135,20 @@ def landlock(place: Place) -> Finding:
     )
 
 
+def code_sandbox(place: Place) -> Finding:
+    """Built once around nothing: whether it holds here cannot be read off a version."""
+    from workers.adapters.code_sandbox.probe import missing
+
+    lacks = missing()
+    if lacks is None:
+        return ok("code sandbox", "Python and PySpark can be run")
+    return warn(
+        "code sandbox",
+        f"Python and PySpark are refused, SQL runs; this machine lacks {lacks}",
+        "Linux 5.12 or newer where namespaces may be made: see docs/governance.md, Python and PySpark",
+    )
+
+
 def clock(place: Place) -> Finding:
     """Signatures and expiries compare times, so the clock must not be far off or differ from the disk's."""
     if time.gmtime().tm_year < 2025:
@@ -147,4 +161,4 @@ def clock(place: Place) -> Finding:
     return ok("clock", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()))
 
 
-CHECKS: tuple[Check, ...] = (python, packages, java, java_modules, jars, landlock, clock)
+CHECKS: tuple[Check, ...] = (python, packages, java, java_modules, jars, landlock, code_sandbox, clock)

@@ -14,6 +14,7 @@ from tests.integration.code_sandbox.conftest import TIGHT, Runs, eventually, wal
 from workers.adapters.code_sandbox import kernel
 from workers.adapters.code_sandbox.engine import _check
 from workers.adapters.code_sandbox.limits import Limits
+from workers.adapters.code_sandbox.probe import missing
 from workers.ports import StatementFailed, StatementRefused
 
 MIB = 1024 * 1024
@@ -195,6 +196,8 @@ async def test_where_namespaces_are_forbidden_it_refuses_and_says_so(behind_wall
     ended, given = await behind_walls("result = [{'a': 1}]", python=wrapped(tmp_path, forbid))
 
     assert given is None
+    assert "namespace" in str(await asyncio.to_thread(missing, wrapped(tmp_path, forbid)))
+    assert await asyncio.to_thread(missing) is None
     with pytest.raises(StatementRefused, match=r"PID namespace|user namespace") as refused:
         _check(ended, TIGHT)
     assert refused.value.rule == "execution.sandbox"

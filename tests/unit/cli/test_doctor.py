@@ -99,6 +99,16 @@ def test_this_machine_s_python_and_clock(place: Place, monkeypatch: pytest.Monke
     assert machine.clock(place).level == "fail"
 
 
+def test_a_machine_that_cannot_hold_code_is_a_warning(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    from workers.adapters.code_sandbox import probe
+
+    monkeypatch.setattr(probe, "missing", lambda: "a user namespace (Operation not permitted)")
+    found = machine.code_sandbox(place)
+    assert (found.level, "a user namespace" in found.found) == ("warn", True)
+    monkeypatch.setattr(probe, "missing", lambda: None)
+    assert machine.code_sandbox(place).level == "ok"
+
+
 def test_a_kernel_without_landlock_is_a_warning(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     from workers.adapters.sandbox import landlock
 
@@ -236,7 +246,8 @@ def test_the_command_in_a_home_without_data(run: Run, place: Place) -> None:
     said = run("doctor", "--json")
     names = [check["name"] for check in said.json["checks"]]
     assert names == [
-        "settings", "python", "packages", "java", "java modules", "delta jars", "landlock", "clock", "policy",
+        "settings", "python", "packages", "java", "java modules", "delta jars", "landlock", "code sandbox", "clock",
+        "policy",
         "home", "disk space",
         "keyring", "private keys", "bus tables", "table health", "knowledge", "sample data",
         "agents", "waiting messages",
