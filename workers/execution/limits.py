@@ -14,8 +14,8 @@ from workers.ports import Rows
 
 #: Bytes of code: it stands in the claim and in every outcome as well.
 CODE = 256 * 1024
-#: Bytes that an outcome says besides question, code and rows.
-ROOM = 24 * 1024
+#: Bytes that an outcome says besides question, code and rows: reasons, names, what was printed.
+ROOM = 48 * 1024
 #: Characters of a plan, of a reason, and of what code printed.
 PLAN, REASON, OUTPUT = 100_000, 2_000, 4_000
 #: Bytes of a preview.

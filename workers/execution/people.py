@@ -129,7 +129,7 @@ class People:
         if last is not None and last.step != "in_doubt":
             by = f", settled by {last.settled_by}" if last.settled_by else ""
             raise _No("execution.settled", f"it is not in doubt: it is {last.step}{by}")
-        if said.grant_id in self._runs.under_way or (last is None and not self._prover.is_over(claimed)):
+        if said.grant_id in self._runs.under_way or (last is None and not self._runs.is_over(claimed)):
             raise _No("execution.running", f"it may still run ({claimed.instance}): it can be cancelled, not settled")
         if not said.reason.strip():
             raise _No("execution.reason", "say how it is known: the reason is kept with the outcome")
@@ -154,7 +154,7 @@ class People:
         self, said: SettleExecution, claimed: ExecutionClaimed, row: Message, actor: str
     ) -> tuple[_Verdict, list[Outgoing]]:
         """Where the target proves it, the proof decides, whatever the person says."""
-        over = self._prover.is_over(claimed)
+        over = self._runs.is_over(claimed)
         proof = await self._prover.proof(claimed.grant_id, claimed.target, over=over)
         outcome: dict[str, object] = {"step": said.outcome, "settled_by": actor, "reason": storable(said.reason)}
         verdict = _Verdict(True, "execution.settled", f"it is {said.outcome}, on {actor}'s word")

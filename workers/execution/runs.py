@@ -49,6 +49,8 @@ class Runs:
         self._process = process
         self._prover = prover
         self.under_way: dict[str, UnderWay] = {}
+        #: What did not end when it was told to.
+        self._unended: dict[str, UnderWay] = {}
 
     async def run(self, run: RunCode, message: Message, context: Context, turn: int = 0) -> list[Outgoing]:
         """`message` is the RunCode, as governance signed it; `turn`: how often it has waited for its turn."""
@@ -79,7 +81,14 @@ class Runs:
             return await self._begin(telling, own, context, room)
         finally:
             del self.under_way[grant.grant_id]
+            if not own.is_over:
+                self._unended[grant.grant_id] = own
             own.ended.set()
+
+    def is_over(self, claimed: ExecutionClaimed) -> bool:
+        """Whether nothing of a claim can be running any more, here or elsewhere."""
+        here = self.under_way.get(claimed.grant_id) or self._unended.get(claimed.grant_id)
+        return (here is None or here.is_over) and self._prover.is_over(claimed)
 
     # --- before the claim --------------------------------------------------------------------------------------------
 
@@ -185,7 +194,7 @@ class Runs:
             return self._ended(telling, own, Proof(False, str(error)), str(error))
         except Exception as error:  # OutcomeUnknown, or what no engine should raise: it may have happened
             reason = str(error) if isinstance(error, OutcomeUnknown) else f"{type(error).__name__}: {error}"
-            proof = await self._prover.proof(grant_id, effect.run.grant.target, over=True)
+            proof = await self._prover.proof(grant_id, effect.run.grant.target, over=own.is_over)
             if proof is None and effect.reads_only:
                 proof = Proof(False, "it only reads, and has no target")
             return self._ended(telling, own, proof, reason)
@@ -287,7 +296,7 @@ class Runs:
         """We, or an instance before us, claimed this and died: whether it ran, the log of the bus does not know."""
         claimed = ExecutionClaimed.model_validate_json(claim.content)
         reason = f"it was claimed by {claimed.instance}, and no outcome was recorded"
-        over = self._prover.is_over(claimed)
+        over = self.is_over(claimed)
         proof = await self._prover.proof(claimed.grant_id, telling.run.grant.target, over=over)
         if proof is None:
             return self._in_doubt(telling, reason)

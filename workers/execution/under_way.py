@@ -52,6 +52,11 @@ class UnderWay:
             raise OutcomeUnknown("it was ended before it said anything")
         return self._task.result()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the engine has come back: one that does not end when it is told to may still be at it."""
+        return self._task is None or self._task.done()
+
     async def stop(self, by: str, why: str) -> None:
         """End it, if it can be ended; what became of it, `carry_out` says."""
         self.stopped_by, self.why = self.stopped_by or by, self.why or why

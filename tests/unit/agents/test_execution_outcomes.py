@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from schemas.envelope import Message
+from schemas.envelope import MAX_CONTENT, Message
 from schemas.payloads import (
     BeginRun,
     CancelExecution,
@@ -27,7 +29,8 @@ from schemas.payloads import (
 from tests.fakes import FakeEngine, eventually
 from tests.unit.agents.stage import Stage
 from tests.unit.agents.test_execution import EXECUTION, GOVERNANCE, SQL, executor, granted, outcome, run
-from workers.execution.limits import Limits
+from workers.execution import under_way
+from workers.execution.limits import ROOM, Limits
 from workers.ports import Executed, Outcome, OutcomeUnknown, Rows, Statement, StatementFailed
 
 MARK = Outcome("results.x", 7)
@@ -224,6 +227,33 @@ async def while_time_passes(stage: Stage, awaited: Coroutine[Any, Any, Any], sec
     return waiting.result()
 
 
+class Endless(Slow):
+    """Does not end when it is told to, nor when it is given up."""
+
+    async def run(self, statement: Statement, grant_id: str, row_limit: int, *, digest: str | None = None) -> Executed:
+        self.begun[grant_id] = asyncio.Event()
+        while not self.begun[grant_id].is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.begun[grant_id].wait()
+        raise StatementFailed("late")
+
+
+async def test_what_does_not_end_may_still_write_so_no_mark_proves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(under_way, "END_S", 0.01)
+    stage = Stage(tmp_path, engine := Endless(deaf=True))
+    await stage.host(executor(stage, limits=Limits(run_s=0.01), process="here"))
+    root, approval, said = await granted(stage)
+    told = await outcome(stage, run(stage, said, approval))
+    assert (type(told), told.rule) == (Failed, "execution.in_doubt")
+    assert settled(stage, root) == [("in_doubt", None)]
+    # A person's word is not contradicted by a mark that may still come.
+    assert (await settle(stage, "ada", "done", root)).rule == "execution.settled"
+    engine.begun["grant-1"].set()
+    await stage.close()
+
+
 async def several(stage: Stage, count: int) -> Sequence[tuple[Message, Message]]:
     """Conversations of eli's, each with a grant of its own that is about to run."""
     found = []
@@ -327,6 +357,22 @@ async def test_a_result_that_no_message_holds_is_cut_and_its_file_named(tmp_path
     assert 0 < len(done.result.rows) < 10
     assert (done.result.truncated, done.row_count) == (True, 2000)
     assert done.result.reference == "warehouse/.results/g.parquet"
+    assert settled(stage, root) == [("done", None)]
+    await stage.close()
+
+
+class Chatty(Wide):
+    async def run(self, statement: Statement, grant_id: str, row_limit: int, *, digest: str | None = None) -> Executed:
+        return replace(await super().run(statement, grant_id, row_limit), output="\x00" * 100_000, elapsed_ms=2.0)
+
+
+async def test_an_outcome_fits_beside_the_longest_request_that_is_begun(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, Chatty())
+    await stage.host(executor(stage))
+    root, approval, said = await granted(stage)
+    room = MAX_CONTENT - ROOM - len(said.model_dump_json().encode())
+    done = await outcome(stage, run(stage, said.model_copy(update={"question": "q" * room}), approval))
+    assert isinstance(done, CodeRun)
     assert settled(stage, root) == [("done", None)]
     await stage.close()
 
