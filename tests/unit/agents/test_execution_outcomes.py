@@ -31,7 +31,7 @@ from tests.unit.agents.stage import Stage
 from tests.unit.agents.test_execution import EXECUTION, GOVERNANCE, SQL, executor, granted, outcome, run
 from workers.execution import under_way
 from workers.execution.limits import ROOM, Limits
-from workers.ports import Executed, Outcome, OutcomeUnknown, Rows, Statement, StatementFailed
+from workers.ports import DryRun, Executed, Outcome, OutcomeUnknown, Rows, Statement, StatementFailed
 
 MARK = Outcome("results.x", 7)
 
@@ -325,6 +325,41 @@ async def test_tables_may_move_as_far_as_the_grant_says_and_no_further(tmp_path:
             assert told.rule == "grant.dry_run_changed"
             assert "tpch.customer moved from version 0 to 1" in told.reason
         await stage.close()
+
+
+class Changed(FakeEngine):
+    """At its second look, and with every further one, something is other than it was."""
+
+    def __init__(self, **changed: Any) -> None:
+        super().__init__()
+        self.changed = changed
+
+    async def dry_run(self, statement: Statement) -> DryRun:
+        return replace(await super().dry_run(statement), **self.changed)
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"table_versions": {"tpch.customer": 2}}, "moved from version 0 to 2; 1 versions are allowed"),
+        ({"table_versions": {"tpch.customer": 1}, "plan": "Scan something else"}, "its plan changed"),
+        ({"columns": ("c_phone",)}, "its columns changed"),
+        ({"statement_class": "delete", "writes": "results.y"}, "its class, target changed"),
+        ({"table_versions": {}}, "tpch.customer is gone"),
+        ({"table_versions": {"tpch.customer": 0, "tpch.orders": 0}}, "tpch.orders is there, and was not"),
+    ],
+)
+async def test_where_tables_may_move_all_else_must_be_as_it_was(
+    tmp_path: Path, changed: dict[str, Any], says: str
+) -> None:
+    stage = Stage(tmp_path, engine := Changed(**changed))
+    await stage.host(executor(stage))
+    root, approval, said = await granted(stage, table_drift=1)
+    told = await outcome(stage, run(stage, said, approval))
+    assert (type(told), told.rule) == (Refused, "grant.dry_run_changed")
+    assert says in told.reason
+    assert engine.ran == stage.rows(root, "ExecutionClaimed") == []
+    await stage.close()
 
 
 async def test_a_revoked_grant_is_not_claimed(stage: Stage) -> None:
