@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers.adapters.code_sandbox.check import check
@@ -73,6 +73,7 @@ def test_it_says_where() -> None:
         check("x = 1\n\nimport socket\nresult = 1", "python", 1000)
 
 
+@settings(deadline=None, max_examples=60)
 @given(code=st.text(max_size=300))
 def test_whatever_is_written_it_passes_or_is_refused(code: str) -> None:
     rule(code)

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers.adapters.code_sandbox.desk import Desk
@@ -322,6 +322,7 @@ def test_a_result_that_grows_when_it_is_unpacked_is_refused(home: Path) -> None:
 WHOLE = streamed(NATIONS)
 
 
+@settings(deadline=None, max_examples=60)
 @given(at=st.integers(0, len(WHOLE) - 1), byte=st.integers(0, 255), cut=st.integers(0, len(WHOLE)))
 def test_a_hostile_result_is_a_table_or_refused(
     tmp_path_factory: pytest.TempPathFactory, at: int, byte: int, cut: int

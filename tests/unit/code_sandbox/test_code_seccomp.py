@@ -3,7 +3,7 @@ import functools
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers.adapters.code_sandbox import seccomp, syscalls
@@ -49,6 +49,7 @@ def machine(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.mark.parametrize("wanted", [PYTHON, PYSPARK])
+@settings(deadline=None, max_examples=60)
 @given(number=st.integers(-(2**31), 2**31 - 1), data=st.data())
 def test_nothing_is_allowed_that_is_not_named(wanted: Filter, number: int, data: st.DataObject) -> None:
     machine = data.draw(st.sampled_from(sorted(syscalls.MACHINES)))
@@ -101,6 +102,7 @@ def test_sockets_are_for_spark_alone_and_of_three_kinds(machine: str) -> None:
     assert [f for f in range(12) if verdict(PYTHON, "socketpair", f, machine=machine) == ALLOWED] == [1]
 
 
+@settings(deadline=None, max_examples=60)
 @given(request_=st.integers(0, 2**32 - 1))
 def test_no_request_to_a_device_but_harmless_ones(request_: int) -> None:
     allowed = {0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451}
