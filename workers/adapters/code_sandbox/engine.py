@@ -157,6 +157,7 @@ class CodeSandbox:
         async with self._turns:
             for schema in self._schemas:
                 (self._home / "warehouse" / schema).mkdir(parents=True, exist_ok=True)
+            # Named like the SQL sandbox's, which removes those of agents that died.
             scratch = Path(tempfile.mkdtemp(prefix=f"scratch-{os.getpid()}-", dir=self._home))
             clerk = Clerk(self._clerk_settings(scratch, limits), self._python)
             walls = Walls(self._wall_settings(statement.language, scratch, limits, readable, links), self._python)
