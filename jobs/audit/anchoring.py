@@ -20,6 +20,7 @@ from bus.keys import Keyring, KeyWitness, Signer
 from bus.log import reading
 from bus.log import rows as codec
 from bus.log.retention import everything
+from bus.projections.projector import payload_of
 from bus.trust import AGENT
 from config.settings import Settings
 from jobs.agents import UPKEEP, Agent
@@ -108,8 +109,11 @@ def _made(
         commits[-1 if raw["log_version"] is None else raw["log_version"]].append(merkle.leaf_of(raw, *place))
     for message in codec.from_arrow(rows.filter(pc.equal(rows.column("kind"), "AuditRecorded"))):
         if is_audit(message) and keyring.accepts(message, *place):
-            fact = json.loads(message.content)
-            facts[fact["writer"]] = (fact["sequence"], fact_hash(message, *place))
+            # Whoever has a key can sign one that is none: an anchor says nothing of it, `audit verify` names it.
+            fact = payload_of(message)
+            writer, sequence = fact.get("writer"), fact.get("sequence")
+            if isinstance(writer, str) and isinstance(sequence, int):
+                facts[writer] = (sequence, fact_hash(message, *place))
     return extended(before, list(commits.items()), facts, place, head, now, signer.key_id(UPKEEP))
 
 

@@ -112,7 +112,7 @@ def recorded(rows: pa.Table) -> Iterator[tuple[int, Any]]:
     for row in rows.filter(told).select(["log_version", "content"]).to_pylist():
         try:
             fact = json.loads(row["content"])
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(fact, dict) and fact.get("action") == ACTION and isinstance(fact.get("details"), dict):
             yield row["log_version"], fact["details"].get("anchor")

@@ -79,7 +79,7 @@ def _question(content: str) -> str:
     """What began a conversation, in words where it is a question."""
     try:
         said = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return content
     return str(said["question"]) if isinstance(said, dict) and "question" in said else content
 
@@ -88,7 +88,7 @@ def _said(kind: str, content: str) -> list[tuple[str, str]]:
     """A message's content as names and values, long texts cut."""
     try:
         said = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return [("content", content)]
     if not isinstance(said, dict):
         return [("content", content)]

@@ -23,13 +23,15 @@ class Compared:
 
     def __init__(self, table: DeltaLog, project: Project, report: AuditReport) -> None:
         self.name = table.schema.name
-        self._names = table.schema.file_schema.names
         self._project = project
         self._report = report
         opened = table.open()
         version = opened.transaction_version(f"projector:{self.name}")
         self._upto = -1 if version is None else int(version)
-        self._rows = _ordered(everything(table, opened).select(self._names))
+        rows = everything(table, opened)
+        # A table that was made before a column was added does not have it.
+        self._names = [name for name in table.schema.file_schema.names if name in rows.column_names]
+        self._rows = _ordered(rows.select(self._names))
         self._next: tuple[Place, list[Any]] | None = None
         self._step()
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
 from bus.audit import is_audit
+from bus.conversations import Conversations
 from bus.fold import State, is_binding
 from bus.ids import IdSet
 from bus.keys import Keyring
@@ -69,6 +69,7 @@ class _Walk:
         self._chains = Chains(report, anchors.writers())
         self._grants = Grants(system.roles, environment, report)
         self._state = State()
+        self._state.conversations = _Unkept(1)
         self._seen = IdSet(2_000_000)
         #: Conversation -> on whose behalf it was begun.
         self._principals: dict[str, str | None] = {}
@@ -194,6 +195,19 @@ class _Walk:
         self._anchors.end(self._entries.head, self._chains)
 
 
+class _Unkept(Conversations):
+    """Nobody asks this walk what a conversation said: none of it is kept."""
+
+    def add(self, row: Message) -> None:
+        return
+
+    def opened(self, correlation_id: str) -> None:
+        return
+
+    def settled(self, correlation_id: str) -> None:
+        return
+
+
 def where(message: Message) -> str:
     return f"agent_messages ({message.log_version}, {message.seq}) {message.kind} from {message.from_agent}"
 
@@ -210,7 +224,7 @@ def _messages(chunk: Checked) -> Iterator[Message]:
 
 def _outcome(receipt: Message) -> dict[str, Any]:
     """Of a receipt, whether it was rejected; the others need not be parsed."""
-    return json.loads(receipt.content) if '"rejected"' in receipt.content else {}
+    return dict(payload_of(receipt)) if '"rejected"' in receipt.content else {}
 
 
 def _numbers(numbers: Sequence[int]) -> str:

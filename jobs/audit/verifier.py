@@ -251,7 +251,7 @@ def all_rows(table: str) -> Iterator[Row]:
 def said(row: Row) -> dict[str, Any]:
     try:
         content = json.loads(row["content"])
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
