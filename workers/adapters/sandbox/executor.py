@@ -8,15 +8,12 @@ process outside (`publish.py`).
 from __future__ import annotations
 
 import contextlib
-import re
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from py4j.protocol import Py4JJavaError
-from pyspark.errors import PySparkException
 from pyspark.errors.exceptions.captured import ParseException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.classic.dataframe import DataFrame as ClassicDataFrame
@@ -24,15 +21,17 @@ from pyspark.sql.classic.dataframe import DataFrame as ClassicDataFrame
 from schemas.payloads import EffectPreview
 from workers.adapters.sandbox import guard, history
 from workers.adapters.sandbox.catalogue import Catalogue
+from workers.adapters.sandbox.columns import refuse_unsavable
 from workers.adapters.sandbox.commits import Entry, read_entry, rows_in
 from workers.adapters.sandbox.digest import digest, normalised
 from workers.adapters.sandbox.effects import counted, effect
+from workers.adapters.sandbox.failures import failures, first_lines
 from workers.adapters.sandbox.names import WRITABLE, target_path
 from workers.adapters.sandbox.plan_tree import PlanReader
 from workers.adapters.sandbox.protocol import cell
 from workers.adapters.sandbox.stages import Stage, Stages
 from workers.adapters.sandbox.writes import Write
-from workers.ports import PortError, StatementFailed, StatementRefused
+from workers.ports import PortError, StatementRefused
 
 #: Rows. Up to here a result is computed into memory once, then saved and shown from there; a larger one goes through Spark's cache.
 IN_MEMORY_ROWS = 10_000
@@ -45,13 +44,6 @@ DEATH_S = 2.0
 
 #: How many tables are loaded before anybody asks for one, the smallest first.
 WARM_TABLES = 16
-
-#: Delta refuses these in a column's name, and only when the data is written.
-_UNSAVABLE_NAME = re.compile(r"[ ,;{}()\n\t=]")
-_UNSAVABLE_TYPES = ("void", "interval")
-
-#: Java puts the classes of nested exceptions before what they say.
-_EXCEPTION_NAMES = re.compile(r"^(?:[\w.$]+(?:Exception|Error): )+")
 
 #: What a statement that changes rows answers with.
 COUNTS = ["added", "changed", "removed"]
@@ -105,7 +97,7 @@ class Executor:
         tables = self._catalogue.smallest_first()
         self._unloaded = tables[1:WARM_TABLES]
         for table in [*tables[:1], None]:
-            with contextlib.suppress(PortError), _failures():  # one broken table must not keep the engine from starting
+            with contextlib.suppress(PortError), failures():  # one broken table must not keep the engine from starting
                 with self._prepared(self._typical_query(table), None) as ready, self._kept(ready.frame) as kept:
                     self._write(kept, self._scratch / "warm")
                 return
@@ -115,7 +107,7 @@ class Executor:
         if self._unloaded:
             with (
                 contextlib.suppress(PortError),
-                _failures(),
+                failures(),
                 self._prepared(self._typical_query(self._unloaded.pop(0)), None),
             ):
                 pass
@@ -186,7 +178,7 @@ class Executor:
         guard.check_text(sql)
         if target is not None:
             self._path_of(target)
-        with _failures():
+        with failures():
             parsed = self._parsed(sql)
             write = guard.check_parsed(self._plans.tree(parsed), self._schemas)
         if write is not None:
@@ -210,10 +202,10 @@ class Executor:
         try:
             return self._spark._jsparkSession.sessionState().sqlParser().parsePlan(sql)
         except ParseException as error:
-            raise guard.unparsable(sql, _first_lines(error)) from None
+            raise guard.unparsable(sql, first_lines(error)) from None
 
     def _query(self, parsed: Any, target: str | None, path: Path | None) -> _Prepared:
-        with _failures():
+        with failures():
             # The plan object that was checked, never the text again: nothing can change between check and use.
             analyzed = self._frame(parsed).queryExecution().analyzed()
             versions = guard.check_analyzed(self._plans.tree(analyzed), self._warehouse, self._schemas)
@@ -226,7 +218,7 @@ class Executor:
     def _saving(self, parsed: Any, target: str, path: Path, verb: str) -> _Prepared:
         """A query whose rows become the table, instead of all that it held."""
         ready = self._query(parsed, target, path)
-        _refuse_unsavable(ready.frame, target)
+        refuse_unsavable(ready.frame, target)
         history.refuse_foreign_table(path, target)
         if history.version_at(path) is None:
             return _with(ready, statement_class="create", verb=verb, stage=self._stages.empty())
@@ -234,13 +226,13 @@ class Executor:
             raise StatementRefused(
                 "target.exists", f"there is a table {target} already: use CREATE OR REPLACE, or another name"
             )
-        with _failures():
+        with failures():
             stage = self._stages.of(path, target)
         versions = _sorted({**ready.versions, target: stage.version})
         return _with(ready, statement_class="write", verb=verb, stage=stage, versions=versions)
 
     def _dropping(self, target: str, path: Path) -> _Prepared:
-        with _failures():
+        with failures():
             stage = self._stages.of(path, target)
         versions = {target: stage.version}
         return _Prepared("drop", versions, f"DropTable {target}", stage.columns, target, path, "drop", stage=stage)
@@ -249,7 +241,7 @@ class Executor:
         self, parsed: Any, write: Write, target: str, path: Path, while_used: contextlib.ExitStack
     ) -> _Prepared:
         """INSERT, UPDATE, DELETE, MERGE, TRUNCATE and ALTER, by Delta's own commands, on the stage instead of the table."""
-        with _failures():
+        with failures():
             stage = self._stages.of(path, target)
             while_used.enter_context(self._catalogue.shown_at(target, stage.folder))
             if write.verb == "truncate":
@@ -305,7 +297,7 @@ class Executor:
         if size is None or size > self._tried_bytes:
             note = f"not tried: it reads {size or 'an unknown number of'} bytes, more than {self._tried_bytes}"
             return _unknown(ready.target, stage.version, before, note)
-        with _failures():
+        with failures():
             self._apply(ready)
         entry = read_entry(stage.folder, Path(), 1) or Entry()
         return effect(ready.target, stage.version, stage.folder, stage.files, stage.metadata, entry)
@@ -313,14 +305,14 @@ class Executor:
     def _changed(self, ready: _Prepared, row_limit: int) -> dict[str, Any]:
         """Do it on the stage; the answer says what happened there."""
         if ready.frame is not None:
-            with _failures(), self._kept(ready.frame) as kept:
+            with failures(), self._kept(ready.frame) as kept:
                 done = _executed(kept, row_limit)
                 self._write(kept, ready.stage.folder)
             return done
         if ready.verb == "drop":
             rows = sum(rows_in(file, ready.stage.folder) for file in ready.stage.files)
             return _counts(0, 0, rows)
-        with _failures():
+        with failures():
             self._apply(ready)
         self._still_as_read(ready)
         entry = read_entry(ready.stage.folder, Path(), 1)
@@ -350,7 +342,7 @@ class Executor:
                 )
 
     def _read(self, ready: _Prepared, row_limit: int) -> dict[str, Any]:
-        with _failures(), self._kept(ready.frame) as kept:
+        with failures(), self._kept(ready.frame) as kept:
             done = _executed(kept, row_limit)
             if done["truncated"]:
                 folder = self._stages.empty().folder
@@ -430,35 +422,3 @@ def _executed(kept: DataFrame, row_limit: int) -> dict[str, Any]:
         "truncated": count > row_limit,
         "row_count": count,
     }
-
-
-def _refuse_unsavable(frame: DataFrame | None, target: str) -> None:
-    """What Delta would refuse after the query has run, said before anybody approves it."""
-    seen: set[str] = set()
-    for name, kind in frame.dtypes if frame is not None else ():
-        if name.lower() in seen or _UNSAVABLE_NAME.search(name):
-            raise StatementRefused(
-                "target.columns", f"column {name!r} cannot be saved to {target}: give it a name of its own with AS"
-            )
-        if kind.startswith(_UNSAVABLE_TYPES):
-            raise StatementRefused("target.columns", f"column {name!r} is {kind}, which no table can hold: cast it")
-        seen.add(name.lower())
-
-
-class _failures:
-    """Spark's errors as StatementFailed with their first sentence; a stack trace helps nobody who asked a question."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, PySparkException | Py4JJavaError):
-            said = _first_lines(error)
-            raise guard.too_deep() if said.endswith("StackOverflowError") else StatementFailed(said) from error
-        if isinstance(error, RecursionError):
-            raise guard.too_deep() from error
-
-
-def _first_lines(error: Exception) -> str:
-    text = str(error.java_exception.toString()) if isinstance(error, Py4JJavaError) else str(error)
-    lines = [line.strip() for line in text.strip().splitlines()]
-    return _EXCEPTION_NAMES.sub("", lines[0] if lines else type(error).__name__)[:500]
