@@ -201,6 +201,9 @@ async def test_a_vote_counts_by_what_the_log_says_before_it(stage: Stage) -> Non
     await stage.host()
     assert (await stage.reply_to(lent)).accepted
     assert (await stage.reply_to(early)).rule == "delegation.none"
+    (placed,) = [row for row in stage.rows(early) if row.message_id == early.message_id]
+    assert len(stage.lent.as_of((len(stage.log.commits), 0))) == 1
+    assert stage.lent.as_of(placed.position) == [], "as a replay asks, which knows what came later"
 
 
 @pytest.mark.parametrize(
