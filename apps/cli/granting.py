@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from jobs.bootstrap import System
 
 #: What users of grants say of them, as events.
-CLAIMED, SETTLED = "ExecutionClaimed", "ExecutionSettled"
+CLAIMED, SETTLED, REVOKED = "ExecutionClaimed", "ExecutionSettled", GrantRevoked.kind()
+STEPS = (CLAIMED, SETTLED, REVOKED)
 
 
 @dataclass
@@ -71,16 +72,17 @@ def grants(rows: Iterable[Message]) -> list[Issued]:
         if row.from_agent == AUTHORITY and row.kind in (RunCode.kind(), ApprovalGranted.kind()):
             one = _issued(row)
             found.setdefault(one.grant.grant_id, one)
-        elif row.message_type == "event" and row.kind in (CLAIMED, SETTLED, GrantRevoked.kind()):
+        elif row.message_type == "event" and row.kind in STEPS:
             said = json.loads(row.content)
             known = found.get(said["grant_id"])
-            if known is None:
+            # Whom the grant was sent to uses it, and nobody else says what became of it.
+            if known is None or row.from_agent != (AUTHORITY if row.kind == REVOKED else known.message.to_agent):
                 continue
             if row.kind == CLAIMED:
                 known.step = "claimed"
             elif row.kind == SETTLED:
                 known.step, known.reason = said["step"], said.get("reason", "")
-            elif row.from_agent == AUTHORITY:
+            else:
                 known.step, known.revoked_by, known.reason = "revoked", said["actor"], said.get("reason", "")
     return list(found.values())
 
