@@ -88,7 +88,7 @@ def claim_of(message: Message) -> str | None:
 def _said(message: Message) -> dict[str, Any]:
     try:
         content = json.loads(message.content)
-    except ValueError:
+    except (ValueError, RecursionError):  # brackets without end, from whoever has a key
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bus.errors import BusError
+from bus.errors import BusError, Untrusted
 from bus.keys import Keyring, TrustedKey
 from bus.logs import LateLogger
 from bus.trust import SignedTrust
@@ -24,9 +24,9 @@ SAY_AGAIN_S = 60.0
 class WatchedKeyring:
     """Looks at `keyring.json` every second while it is used, and at once for a key it does not know.
 
-    A ring that the root key did not sign, or that is gone, changes nothing: what was trusted before still is, and the log says
-    so. `ours`: whom this process signs for, with keys that it read when it began; the log says when those are not the newest
-    any more. Raises Untrusted or MissingKey when the first ring does not hold.
+    A ring that is gone, or that the root key of the first one did not sign, changes nothing: what was trusted before still is,
+    and the log says so. `ours`: whom this process signs for, with keys that it read when it began; the log says when those are
+    not the newest any more. Raises Untrusted or MissingKey when the first ring does not hold.
     """
 
     def __init__(self, folder: Path, now: Callable[[], float] = time.monotonic, ours: Sequence[str] = ()) -> None:
@@ -54,6 +54,9 @@ class WatchedKeyring:
                 return self._ring
             try:
                 ring = Keyring.load(self._folder)
+                if ring.root != self._ring.root:
+                    # Who can write this file can write root.pub beside it: a process keeps the root that it began with.
+                    raise Untrusted("keys.root", f"{self._folder}/root.pub is another one than when this process began")
             except (BusError, OSError, ValueError, TypeError) as error:
                 if self._looked - self._said >= SAY_AGAIN_S:
                     self._said = self._looked

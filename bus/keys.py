@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from struct import error as StructError
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
@@ -47,8 +48,10 @@ class TrustedKey:
 class Keyring:
     """The keys that are trusted, because the root key signed the file they stand in."""
 
-    def __init__(self, keys: Sequence[TrustedKey]) -> None:
+    def __init__(self, keys: Sequence[TrustedKey], root: str = "") -> None:
         self.keys = {key.key_id: key for key in keys}
+        #: The public root key, as text, that signed the file these were read from.
+        self.root = root
         #: Texts of the signature column that were checked: what rows they hold for.
         self._groups: dict[tuple[str, str], frozenset[bytes]] = {}
         self._nodes: dict[bytes, tuple[str, str, int, int, int, str]] = {}
@@ -70,7 +73,8 @@ class Keyring:
                 "keys.keyring",
                 f"{folder}/keyring.json was not signed by the root key; restore it, or run `tailrace init` anew",
             ) from error
-        return cls([TrustedKey(**{**one, "subjects": tuple(one["subjects"])}) for one in json.loads(document["keys"])])
+        keys = [TrustedKey(**{**one, "subjects": tuple(one["subjects"])}) for one in json.loads(document["keys"])]
+        return cls(keys, public.strip())
 
     def subjects(self) -> set[str]:
         """Everybody a key speaks for."""
@@ -95,15 +99,15 @@ class Keyring:
             raise Untrusted("signature.sender", f"key {message.key_id} does not speak for {message.from_agent}")
         if message.timestamp < key.valid_from or (key.valid_until is not None and message.timestamp > key.valid_until):
             raise Untrusted("signature.validity", f"key {message.key_id} was not valid at the time of the row")
-        data = message.signed_bytes(table_id, environment, key.key_id)
         try:
+            data = message.signed_bytes(table_id, environment, key.key_id)
             if message.signature.startswith(TREE):
                 self._check_tree(key.key_id, data, message.signature)
             elif message.signature.startswith(PREFIX):
                 self._public[key.key_id].verify(_bytes(message.signature[len(PREFIX) :]), data)
             else:
                 raise Untrusted("signature.format", "the signature has an unknown form")
-        except (InvalidSignature, ValueError) as error:
+        except (InvalidSignature, ValueError, StructError) as error:
             raise Untrusted(
                 "signature.invalid", f"the row from {message.from_agent} was altered, or signed elsewhere"
             ) from error

@@ -144,9 +144,9 @@ class Redactor:
             return document
         try:
             said = json.loads(document)
-        except ValueError:
+            masked = self._walk(said, rules)
+        except (ValueError, RecursionError):  # no JSON, or deeper than anybody reads
             return self._masked(document, rules)
-        masked = self._walk(said, rules)
         if masked == said:
             return document
         return json.dumps(masked, ensure_ascii=False, separators=(",", ":"))

@@ -344,7 +344,7 @@ def _fact(row: Mapping[str, Any]) -> Fact | None:
     if row["value"] is not None:
         try:
             json.loads(row["value"])
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
     lists = {name: tuple(row[name] or ()) for name in ("readers", "writers")}
     return Fact(**{**row, **lists})

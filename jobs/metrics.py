@@ -105,7 +105,7 @@ class Metrics:
         try:
             said = json.loads(receipt.content)
             outcome, seconds = said["outcome"], float(said.get("handled_ms", 0.0)) / 1000
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             outcome, seconds = "", 0.0
         agent = self._name(receipt.from_agent)
         self._handled.labels(agent, outcome if outcome in OUTCOMES else OTHERS).inc()

@@ -22,18 +22,20 @@ SECRET = "the private half of ada's key"
 @pytest.fixture(scope="session")
 def lakehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with the sample's eight tables, and with keys and bus tables that nobody may read."""
+    return make_lakehouse(tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("tpch"))
+
+
+def make_lakehouse(home: Path, files: Path) -> Path:
     import pyarrow.parquet as pq
     from deltalake import write_deltalake
 
-    home = tmp_path_factory.mktemp("home")
-    files = tmp_path_factory.mktemp("tpch")
     generator = Path(sys.executable).with_name("tpchgen-cli")
     subprocess.run([generator, "parquet", "-s", "0.01", f"--output-dir={files}"], check=True, capture_output=True)
     for file in sorted(files.glob("*.parquet")):
         write_deltalake(str(home / "warehouse" / "tpch" / file.stem), pq.read_table(file))
     shutil.rmtree(files)
     for folder in ("keys", "tables", "checkpoints", "logs"):
-        (home / folder).mkdir()
+        (home / folder).mkdir(parents=True)
         (home / folder / "secret.txt").write_text(SECRET)
     source = pq.ParquetFile(next((home / "warehouse" / "tpch" / "nation").glob("*.parquet"))).read()
     write_deltalake(str(home / "tables" / "agent_messages"), source)

@@ -79,7 +79,7 @@ def outcome_of(rows: Iterable[Message], now: int | None = None) -> Outcome:
 def _said(final: Message) -> tuple[str, str, dict[str, Any]]:
     try:
         content = json.loads(final.content)
-    except ValueError:
+    except (ValueError, RecursionError):
         content = None
     if isinstance(content, dict) and final.kind == "CodeRun":
         return "answered", _run(content), {"result": content.get("result")}

@@ -193,6 +193,6 @@ def _fact(row: Message) -> Fact:
 def _content(row: Message) -> dict[str, Any]:
     try:
         found = json.loads(row.content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -208,7 +208,18 @@ def parse(version: int, data: bytes) -> Entry:
             )
     if len(inline) != sum(one.rows for one in added) or not all(isinstance(row, dict) for row in inline):
         inline = ()  # the files say it in any case
+    if inline and b"\\ud" in data.lower() and not _is_text(inline):
+        raise ForeignLog(f"log entry {version} holds half a character, which no text does; restore it from a backup")
     return Entry(version, commit_id, tuple(added), txns, decided, tuple(compacted), tuple(removed), inline)
+
+
+def _is_text(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether no text in them holds half a character, which JSON can and no file of ours does."""
+    try:
+        json.dumps(rows, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def added_file(add: Mapping[str, Any]) -> Added:

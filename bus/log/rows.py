@@ -145,11 +145,12 @@ def _quarantined(raw: dict[str, Any], position: dict[str, int], reason: str) -> 
     said = {name: raw[name] for name in _NAMES if name not in ("log_version", "seq")}
     digest = hashlib.sha256(json.dumps(said, default=str).encode()).hexdigest()[:32]
     message_id = f"malformed:{digest}"
-    addressee = str(raw.get("to_agent") or QUARANTINE)[:200]
+    addressee = _words(raw.get("to_agent") or QUARANTINE)[:200]
+    time = raw.get("timestamp")
     return Message(
         message_id=message_id,
-        correlation_id=str(raw.get("correlation_id") or message_id)[:100],
-        from_agent=str(raw.get("from_agent") or "unknown")[:200],
+        correlation_id=_words(raw.get("correlation_id") or message_id)[:100],
+        from_agent=_words(raw.get("from_agent") or "unknown")[:200],
         # People and subscribers owe no receipt for it.
         to_agent=QUARANTINE if addressee == EVERYONE or is_user(addressee) else addressee,
         message_type="request",
@@ -157,9 +158,14 @@ def _quarantined(raw: dict[str, Any], position: dict[str, int], reason: str) -> 
         content=json.dumps(
             {"reason": reason, "message_id": str(raw.get("message_id"))[:100], "kind": str(raw.get("kind"))[:100]}
         ),
-        timestamp=raw.get("timestamp") or 0,
+        timestamp=time if type(time) is int and -(2**63) <= time < 2**63 else 0,
         **position,
     )
+
+
+def _words(value: Any) -> str:
+    """Any value as text that can be written: JSON may hold half a character."""
+    return str(value).encode(errors="replace").decode()
 
 
 def row_stats(messages: Sequence[Message], version: int) -> dict[str, Any]:

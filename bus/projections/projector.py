@@ -189,6 +189,6 @@ def payload_of(message: Message) -> dict[str, Any]:
     """The content as an object; empty for a content that is none (such a row is quarantined by its addressee)."""
     try:
         content = json.loads(message.content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

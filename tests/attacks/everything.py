@@ -10,6 +10,7 @@ from tests.attacks import (  # noqa: F401  # importing them is what fills the ta
     forged_approvals,
     grants,
     injections,
+    poisoned_logs,
     python_escapes,
     races,
     second_names,

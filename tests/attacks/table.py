@@ -14,6 +14,7 @@ CLASSES = {
     "sql-smuggling": "a statement that looks like one query and does more",
     "python-escape": "code that leaves its sandbox",
     "adversarial-input": "input made to break, to stall or to fill whoever reads it",
+    "poisoned-log": "rows and files made so that whoever reads the log stumbles over them",
     "grant-for-another": "a grant that was given for something else",
     "race": "two who use one grant, or one who uses it in the middle of a change",
     "second-name": "the requester who approves under another name",

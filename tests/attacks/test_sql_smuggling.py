@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 from deltalake import DeltaTable
 
+from tests.attacks.fuzz import fuzz
 from tests.attacks.sql_smuggling import BEHIND_WALLS, CLASS, Place, rows_of, state_of
 from tests.attacks.table import ATTACKS, Attack
 from tests.lakehouses import SECRET
@@ -18,6 +19,9 @@ from workers.adapters.sandbox.engine import SparkSandbox
 from workers.ports import StatementFailed
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="session")]
+
+#: Made at random, in CI.
+STATEMENTS = 80
 
 HERE = [one for one in ATTACKS if one.attack_class == CLASS]
 
@@ -83,3 +87,12 @@ async def test_without_its_guard_the_walls_hold(sql: str, unguarded: Place) -> N
 
     assert SECRET not in came
     assert state_of(unguarded.home) == before
+
+
+async def test_whatever_is_called_a_query_changes_nothing_when_it_is_run(place: Place) -> None:
+    """`python -m tests.attacks.fuzz --minutes 10` goes on longer."""
+    found = await fuzz(place.sandbox, place.home, seed=7, statements=STATEMENTS, seconds=None)
+
+    assert found.broken == []
+    assert found.ran > STATEMENTS // 20  # otherwise it proves nothing
+    assert found.refused.total() > STATEMENTS // 4

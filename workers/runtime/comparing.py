@@ -187,7 +187,7 @@ def _signature(row: Message) -> tuple[str, str, str, str]:
 def _content(row: Message) -> Any:
     try:
         return json.loads(row.content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return row.content
 
 

@@ -97,7 +97,7 @@ def given_up(message: Message, agent: str, conversation: Sequence[Message]) -> s
         if row.kind == "AuditRecorded" and row.causation_id == message.message_id and row.from_agent == agent:
             try:
                 action = json.loads(row.content).get("action")
-            except (ValueError, AttributeError):
+            except (ValueError, AttributeError, RecursionError):
                 continue
             if action in GIVEN_UP:
                 return GIVEN_UP[action]

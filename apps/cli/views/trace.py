@@ -103,7 +103,7 @@ def _extra(step: Step) -> str:
     """The one thing worth knowing of some payloads."""
     try:
         said = json.loads(step.message.content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     if not isinstance(said, dict):
         return ""
@@ -147,7 +147,7 @@ def question_of(content: str) -> str:
     """What was asked, on one line; the content itself when it is no question."""
     try:
         said = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         said = None
     text = str(said["question"]) if isinstance(said, dict) and "question" in said else content
     text = safe(" ".join(text.split()))

@@ -188,3 +188,18 @@ def test_a_process_whose_own_key_was_replaced_is_told(keys: Path, time: Time) ->
     assert said() == []
     sign_anew(keys, lambda found: without("eli")(without("eli-2")(found)))
     assert said() == ["keyring.changed", "keyring.our_key_replaced"]
+
+
+def test_a_ring_of_another_root_is_not_believed_by_a_running_process(
+    keys: Path, ring: WatchedKeyring, time: Time, tmp_path: Path
+) -> None:
+    create_keys(tmp_path / "other", {"ada": ["user:ada"]}, NOW)
+    before = ring.current.keys
+    for name in ("root.pub", "keyring.json"):
+        (keys / name).write_text((tmp_path / "other" / name).read_text())
+
+    time.now += LOOK_S
+    with capture_logs() as said:
+        assert ring.current.keys == before
+
+    assert [line["event"] for line in said] == ["keyring.not_believed"]
