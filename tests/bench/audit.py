@@ -62,7 +62,13 @@ def measure(home: str, name: str) -> dict[str, Any]:
     user = sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     peak = sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     checked = {what: report.checked[what] for what in ("facts", "commits", "projected rows")}
-    return {"seconds": round(seconds, 2), "cpu_s": round(user, 2), "problems": problems, "peak_mb": peak // 1024, **checked}
+    return {
+        "seconds": round(seconds, 2),
+        "cpu_s": round(user, 2),
+        "problems": problems,
+        "peak_mb": peak // 1024,
+        **checked,
+    }
 
 
 def home(root: Path) -> System:
