@@ -151,7 +151,7 @@ class _Comparing:
             yield path, then, now
 
     def _alike(self, name: str, then: Any, now: Any) -> bool:
-        """Equal, or a measured time, a clock's reading, a random id, an instance's name or process: those are never the same twice."""
+        """Equal, or a measured time, a clock's reading, a random id, an instance's name or process: never the same twice."""
         if then == now and type(then) is type(now):
             return True
         if isinstance(then, bool) or isinstance(now, bool):

@@ -230,7 +230,11 @@ def test_a_read_that_fails_once_does_not_end_the_tail(tmp_path: Path) -> None:
 def test_a_message_that_cannot_be_written_is_refused_alone(tmp_path: Path) -> None:
     log = make_log(tmp_path)
     bus = LogBus(open_log(tmp_path), linger_ms=50)
-    futures = [bus.submit([message("a")]), bus.submit([message("b", schema_version=1 << 80)]), bus.submit([message("c")])]
+    futures = [
+        bus.submit([message("a")]),
+        bus.submit([message("b", schema_version=1 << 80)]),
+        bus.submit([message("c")]),
+    ]
     errors = [future.exception(PATIENCE) for future in futures]
     assert [error is None for error in errors] == [True, False, True]
     assert ids(log) == ["a", "c"]

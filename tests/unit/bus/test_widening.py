@@ -41,7 +41,9 @@ def older(folder: Path) -> DeltaLog:
 def test_an_older_table_is_widened_once_and_keeps_what_it_holds(tmp_path: Path) -> None:
     table_id = older(tmp_path).check()
     table = DeltaLog(tmp_path, EXECUTIONS)
-    with pytest.raises(ForeignLog, match=r"lacks table_version_before, settled_by, proof, undoes: `tailrace init` adds them"):
+    with pytest.raises(
+        ForeignLog, match=r"lacks table_version_before, settled_by, proof, undoes: `tailrace init` adds them"
+    ):
         table.check()
     table.create()
     head = table.head()

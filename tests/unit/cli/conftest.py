@@ -124,7 +124,9 @@ def workers(lent: Delegations | None = None) -> list[Worker]:
 def live_home(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[System]:
     """With the agents above, or with those of the module's own `live_workers`."""
     system = make_home(tmp_path_factory.mktemp("live") / "home")
-    made = {worker.name: worker for worker in getattr(request.module, "live_workers", lambda: workers(system.delegations))()}
+    made = {
+        worker.name: worker for worker in getattr(request.module, "live_workers", lambda: workers(system.delegations))()
+    }
     agents = [Agent(a.name, a.short, "main", lambda _, name=a.name: made[name], "tail") for a in AGENTS]
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
