@@ -41,6 +41,8 @@ PLACED = AGENT_MESSAGES.name
 #: What an entry may say of a row of that table: column -> Python types.
 _PYTHON = {"string": (str, NoneType), "int": (int, NoneType), "long": (int, NoneType), "timestamp": (int, NoneType)}
 _COLUMNS = {column.name: _PYTHON[column.type] for column in AGENT_MESSAGES.columns if column.name != "date"}
+#: Numbers are smaller than this.
+_BELOW = {column.name: 1 << (31 if column.type == "int" else 63) for column in AGENT_MESSAGES.columns}
 
 
 def tier(rows: int) -> int:
@@ -187,9 +189,13 @@ def raw_rows(entry: Entry) -> list[Mapping[str, Any]] | None:
         return None
     raws = [{**raw, "log_version": entry.version, "seq": place} for place, raw in enumerate(entry.inline)]
     for raw in raws:
-        if not raw.keys() <= _COLUMNS.keys() or not all(type(raw[name]) in _COLUMNS[name] for name in raw):
+        if not raw.keys() <= _COLUMNS.keys() or not all(_fits(name, value) for name, value in raw.items()):
             return None
     return raws
+
+
+def _fits(name: str, value: Any) -> bool:
+    return type(value) in _COLUMNS[name] and (type(value) is not int or -_BELOW[name] <= value < _BELOW[name])
 
 
 def placed(schema: TableSchema, rows: pa.Table, span: tuple[int, int] | None) -> pa.Table:
@@ -250,6 +256,7 @@ class _Measured:
         self._least: dict[str, Any] = {}
         self._greatest: dict[str, Any] = {}
         self._nulls = dict.fromkeys(schema.stats, 0)
+        self._unsaid: set[str] = set()
         self._last: int | None = None
         self._ordered = {"log_version", "seq"} <= set(schema.file_schema.names)
         self.rows = 0
@@ -259,7 +266,12 @@ class _Measured:
         for name in self._schema.stats:
             column = group.column(name)
             self._nulls[name] += column.null_count
-            found = pc.min_max(column).as_py()
+            try:
+                found = pc.min_max(column).as_py()
+            except OverflowError:
+                # A time that no calendar has, in a row that somebody else wrote: nothing is said of it.
+                self._unsaid.add(name)
+                continue
             if found["min"] is not None:
                 self._least[name] = min(found["min"], self._least.get(name, found["min"]))
                 self._greatest[name] = max(found["max"], self._greatest.get(name, found["max"]))
@@ -280,8 +292,8 @@ class _Measured:
             return {"numRecords": self.rows}
         return {
             "numRecords": self.rows,
-            "minValues": {name: _said(value) for name, value in self._least.items()},
-            "maxValues": {name: _said(value) for name, value in self._greatest.items()},
+            "minValues": {name: _said(value) for name, value in self._least.items() if name not in self._unsaid},
+            "maxValues": {name: _said(value) for name, value in self._greatest.items() if name not in self._unsaid},
             "nullCount": self._nulls,
         }
 
