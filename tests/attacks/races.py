@@ -117,14 +117,14 @@ async def an_approval_that_expires(arena: Arena) -> Attempt:
     return arena.outcome()
 
 
-@attack(CLASS, "one yes, sent a hundred times at once", guard="one approval, one grant", rule="approval.decided")
-async def a_hundred_yeses(arena: Arena) -> Attempt:
+@attack(CLASS, "one yes, sent thirty times at once", guard="one approval, one grant", rule="approval.decided")
+async def many_yeses(arena: Arena) -> Attempt:
     asked, approval = await arena.pending_request()
     said = Decide(approval_id=approval.id, decision="approve", digest=approval.requested.digest)
     rows: Sequence[Message] = await asyncio.gather(
         *(
             asyncio.to_thread(arena.as_user, "ada", "GovernanceAgent", said, approval.message, message_id=f"yes-{n}")
-            for n in range(100)
+            for n in range(30)
         )
     )
     await arena.handled(*rows)
