@@ -56,7 +56,8 @@ class Column:
 class TableSchema:
     """A table of the bus. `partition_by` columns live in the folder names, not in the data files.
 
-    `stats`: columns whose least and greatest value each log entry says, so that readers can skip files.
+    `stats`: columns whose least and greatest value each log entry says, so that readers can skip files. `widens`: a
+    release may have added columns, so that a table which lacks some is an older one, and gets them; elsewhere it was spoilt.
     """
 
     name: str
@@ -64,6 +65,7 @@ class TableSchema:
     columns: tuple[Column, ...]
     partition_by: tuple[str, ...] = ("date",)
     stats: tuple[str, ...] = ()
+    widens: bool = False
 
     @cached_property
     def arrow(self) -> pa.Schema:

@@ -132,6 +132,7 @@ EXECUTIONS = TableSchema(
         _SEQ,
         _DATE,
     ),
+    widens=True,
 )
 
 AGENT_REGISTRY = TableSchema(

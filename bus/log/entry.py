@@ -281,7 +281,7 @@ def check_metadata(metadata: Mapping[str, Any], schema: TableSchema) -> None:
         for text in (metadata["schemaString"], schema.delta)
     )
     different = ""
-    if lacking := missing_columns(metadata, schema):
+    if schema.widens and (lacking := missing_columns(metadata, schema)):
         different = f"is older than this release and lacks {', '.join(lacking)}: `tailrace init` adds them"
     elif list(there) != list(ours):
         different = f"has columns {list(there)}, not those of {schema.name}"

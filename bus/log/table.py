@@ -104,7 +104,7 @@ class DeltaLog:
             head = self.head()
             protocol, metadata = self.definition()
             entries.check_protocol(protocol)
-            if not entries.missing_columns(metadata, self.schema):
+            if not self.schema.widens or not entries.missing_columns(metadata, self.schema):
                 return False
             data = entries.widening(metadata, self.schema, self._now_ms(), uuid.uuid4().hex)
             if self.store.put_if_absent(entry_path(head + 1), data):

@@ -54,7 +54,7 @@ def test_next_shows_times(run: Run, ours: System) -> None:
     said = run("jobs", "next", "mine", "--count", "3", "--json")
     assert [one[10:] for one in said.json["mine"]] == ["T02:30:00+00:00"] * 3
     assert len(set(said.json["mine"])) == 3
-    assert list(run("jobs", "next", "--json").json) == ["mine"]  # upkeep is done all the time
+    assert list(run("jobs", "next", "--json").json) == ["audit_anchor", "mine"]  # upkeep is done all the time
     assert "02:30:00" in run("jobs", "next").out
 
 
@@ -75,7 +75,7 @@ def test_run_runs_one_and_says_how_it_ended(run: Run, ours: System, monkeypatch:
 def test_a_job_nobody_knows_or_can_follow_is_misuse(run: Run, ours: System) -> None:
     said = run("jobs", "run", "nobody", "--json")
     assert said.code == 2
-    assert "there are broken, mine, upkeep" in said.json["error"]["cause"]
+    assert "there are audit_anchor, broken, mine, upkeep" in said.json["error"]["cause"]
     said = run("jobs", "next", "broken", "--json")
     assert said.code == 2
     assert "broken.job.json: tasks.help" in said.json["error"]["cause"]

@@ -27,10 +27,11 @@ def test_a_conversation_is_a_tree_of_calls(recorded: list[Message]) -> None:
                     [
                         "Decide",
                         "ApprovalDecided",
-                        ["RunCode", "ExecutionClaimed", "ExecutionSettled", "CodeRun"],
+                        ["RunCode", "ExecutionClaimed", "ExecutionSettled"],
                         "DecisionAnswered",
                     ],
                 ],
+                "CodeRun",
             ],
             "Answered",
         ]
