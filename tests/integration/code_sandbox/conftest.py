@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -88,22 +89,23 @@ def walls(
 def world(code_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """What code could reach if nothing held it: files, a listening socket of each kind, a process of ours."""
     folder = tmp_path_factory.mktemp("world")
+    name = f"tailrace-{uuid.uuid4().hex}"
     with (
         socket.create_server(("127.0.0.1", 0)) as tcp,
         socket.socket(socket.AF_UNIX) as unix,
         socket.socket(socket.AF_UNIX) as abstract,
         subprocess.Popen(["sleep", "600"]) as stranger,
     ):
-        unix.bind(str(folder / "s"))
-        unix.listen()
-        abstract.bind(f"\0tailrace-{os.getpid()}")
-        abstract.listen()
         try:
+            unix.bind(str(folder / "s"))
+            unix.listen()
+            abstract.bind(f"\0{name}")
+            abstract.listen()
             yield {
                 "home": str(code_home),
                 "folder": str(folder),
                 "port": str(tcp.getsockname()[1]),
-                "abstract": f"tailrace-{os.getpid()}",
+                "abstract": name,
                 "stranger": str(stranger.pid),
                 "agent": str(os.getpid()),
             }

@@ -37,7 +37,7 @@ def in_a_worker(_):
     return went(key)
 
 print("begun")
-tables["tpch.nation"].write.parquet("/tmp/tailrace-own")  # a folder of its own run
+tables["tpch.nation"].write.parquet(os.environ["TMPDIR"] + "/tailrace-own")  # a folder of its own run
 os.system("sleep 604799 &")
 outcomes = {{
     "a key": went(key),
