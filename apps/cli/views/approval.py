@@ -29,6 +29,11 @@ def approve_command(approval_id: str, user: str = "ada") -> str:
     return f"tailrace approvals approve {approval_id} --as {user}"
 
 
+def _another_than(requester: str) -> str:
+    """One of the sample's people who may not be the one that asked."""
+    return "ada" if requester != "ada" else "kim"
+
+
 def approval_asked(approval: Approval) -> RenderableType:
     """Shown to whoever asked, while another person has to decide."""
     asked = approval.requested
@@ -40,7 +45,7 @@ def approval_asked(approval: Approval) -> RenderableType:
         (f"Asked once more: {safe(asked.again)}.\n\n" if asked.again else "", "warn"),
         f"{what}{_who(approval)} has to approve it. ",
         (f"It lapses at {moment(asked.expires_at)}.\n\n", "quiet"),
-        ("  " + approve_command(approval.id), "command"),
+        ("  " + approve_command(approval.id, _another_than(asked.requester)), "command"),
         "\n",
         (f"  tailrace approvals show {approval.id}", "quiet"),
     )
@@ -64,7 +69,7 @@ def approval_details(approval: Approval) -> RenderableType:
         if details.strip():
             parts.append(Text("  … --json has its details", style="quiet"))
     if approval.decided is None:
-        yes = approve_command(approval.id)
+        yes = approve_command(approval.id, _another_than(approval.requested.requester))
         others = [yes.replace(" approve ", f" {word} ") + ' --reason "…"' for word in ("changes", "reject")]
         parts += ["", *(Text("  " + command, style="command") for command in (yes, *others))]
     return Group(*parts)
