@@ -16,7 +16,6 @@ from jobs import logging
 from jobs.agents import Agent, find
 from jobs.bootstrap import System
 from jobs.liveness import Presence
-from jobs.redaction import load_redactor
 
 log = structlog.get_logger(__name__)
 
@@ -63,9 +62,10 @@ class HostLost(RuntimeError):
 def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     settings = Settings.load()
-    logging.configure(settings.log_level, json_lines=True, redactor=load_redactor())
+    system = System(settings)
+    logging.configure(settings.log_level, json_lines=True, redactor=system.redactor)
     agents = [find(name) for name in words if name != "--cold"]
-    asyncio.run(serve(System(settings), agents, settings.engine, warm="--cold" not in words))
+    asyncio.run(serve(system, agents, settings.engine, warm="--cold" not in words))
 
 
 if __name__ == "__main__":

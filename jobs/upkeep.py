@@ -27,7 +27,6 @@ from bus.projections.tables import PROJECTIONS
 from config.settings import Settings
 from jobs import logging
 from jobs.bootstrap import System
-from jobs.redaction import load_redactor
 from jobs.scheduler import JobScheduler
 from schemas.tables import AGENT_EVENTS, AGENT_MESSAGES, AUDIT_LOG, TABLES
 
@@ -245,11 +244,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     look at the log, not at the time. As a Databricks job it has a schedule, because nothing runs there in between.
     """
     settings = Settings.load()
-    logging.configure(settings.log_level, json_lines=True, redactor=load_redactor())
+    system = System(settings)
+    logging.configure(settings.log_level, json_lines=True, redactor=system.redactor)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    system = System(settings)
     while not stop.is_set():
         with suppress(UpkeepRunning), alone(system.home), _metrics_if_possible(system) as metrics:
             scheduler = JobScheduler(system.home)

@@ -28,9 +28,6 @@ from workers.runtime.base import Context, Outgoing, Received, Worker
 from workers.runtime.claims import OwnClaims
 from workers.runtime.host import Host
 
-#: The guards that can be switched off, each alone.
-GUARDS = ("signatures", "principals", "grant check", "claims", "four eyes", "people only", "size limit")
-
 
 async def _without_digest(run: Any, *asked: Any, **_: Any) -> Any:
     return await run(*asked)

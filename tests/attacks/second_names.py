@@ -6,6 +6,7 @@ from typing import Any
 
 from schemas.payloads import Delegate, RequestApproval
 from tests.attacks.arena import Arena
+from tests.attacks.forged_approvals import yes
 from tests.attacks.table import Attempt, attack
 from tests.fakes import policy_of
 from workers.governance.approvals import Approval
@@ -115,7 +116,7 @@ async def with_a_right_one_lent_oneself(arena: Arena) -> Attempt:
 @attack(CLASS, "one person, in two spellings", guard="keys", rule="")
 async def in_another_spelling(arena: Arena) -> Attempt:
     _, approval = await arena.pending_request("ada")
-    row = arena.row("user:ada", "GovernanceAgent", _yes(approval), approval.message)
+    row = arena.row("user:ada", "GovernanceAgent", yes(approval), approval.message)
     for n, name in enumerate(("user:Ada", "user:ada ", "user:аda", "user:ada\u200b", "User:ada")):  # noqa: RUF001  # look-alikes
         try:
             changed = row.model_copy(update={"message_id": f"spelled-{n}", "from_agent": name, "principal": name[5:]})
@@ -162,7 +163,7 @@ async def as_a_bot(arena: Arena) -> Attempt:
 @attack(CLASS, "an agent that decides", guard="people only", rule="approval.not_a_person")
 async def as_an_agent(arena: Arena) -> Attempt:
     _, approval = await arena.pending_request("eli")
-    row = arena.say("CodeAgent", "GovernanceAgent", _yes(approval), approval.message, message_type="request")
+    row = arena.say("CodeAgent", "GovernanceAgent", yes(approval), approval.message, message_type="request")
     await arena.handled(row)
     return arena.outcome()
 
@@ -170,7 +171,7 @@ async def as_an_agent(arena: Arena) -> Attempt:
 @attack(CLASS, "the name of a group or a role as a voter", guard="keys", rule="signature.missing")
 async def as_a_group(arena: Arena) -> Attempt:
     _, approval = await arena.pending_request("eli")
-    row = arena.row("user:admin", "GovernanceAgent", _yes(approval), approval.message)
+    row = arena.row("user:admin", "GovernanceAgent", yes(approval), approval.message)
     arena.write(row)
     await arena.handled(row)
     return arena.outcome()
@@ -197,9 +198,3 @@ async def of_ones_own_document(arena: Arena) -> Attempt:
     await arena.handled(arena.decide("kim", approval))
     granted = [row for row in arena.all_rows() if row.kind == "ApprovalGranted"]
     return Attempt(bool(granted), arena.refusals())
-
-
-def _yes(approval: Approval) -> Any:
-    from tests.attacks.forged_approvals import yes
-
-    return yes(approval)

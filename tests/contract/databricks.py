@@ -22,7 +22,8 @@ class Script:
 
     An answer is (columns, rows), an error as text, or a function of the statement that returns either. `looks`: how many
     looks a statement takes before it ends. `chunk`: rows of a chunk. `trouble`: what the next requests get instead of an
-    answer: (code, headers). `cut`: statements whose connection breaks after they were taken.
+    answer: (code, headers). `cut`: statements whose connection breaks after they were taken; `lost`: those for which a gateway
+    says 504 then.
     """
 
     answers: list[tuple[str, Any]] = field(default_factory=list)
@@ -31,6 +32,7 @@ class Script:
     trouble: list[Any] = field(default_factory=list)
     endless: str = "^$"
     cut: str = "^$"
+    lost: str = "^$"
     seen: list[str] = field(default_factory=list)
     requests: list[dict[str, Any]] = field(default_factory=list)
     statements: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -105,6 +107,9 @@ class _Handler(BaseHTTPRequestHandler):
             if re.search(self.script.cut, body["statement"]):
                 self.close_connection = True
                 self.connection.close()
+                return
+            if re.search(self.script.lost, body["statement"]):
+                self._say({"error_code": "DEADLINE_EXCEEDED", "message": "the gateway waited too long"}, 504)
                 return
             self._say(document)
 

@@ -162,6 +162,19 @@ async def test_a_write_whose_connection_breaks_is_sent_once_and_in_doubt(world: 
     assert await world.engine.outcome_of("grant-2", "results.x") is None
 
 
+async def test_a_write_that_a_gateway_lost_sight_of_is_in_doubt(world: World) -> None:
+    world.script.lost = "CREATE OR REPLACE"
+    with pytest.raises(OutcomeUnknown, match="did not say whether it took the statement"):
+        await world.engine.run(SAVE, "grant-1", 10)
+    assert len([sql for sql in world.script.seen if "CREATE OR REPLACE" in sql]) == 1
+
+
+async def test_a_write_that_cannot_be_read_back_has_not_failed(world: World) -> None:
+    world.script.answers.insert(0, (r"^SELECT \* FROM results.x", "[INTERNAL] the warehouse is being resized"))
+    with pytest.raises(OutcomeUnknown, match="could not be read back"):
+        await world.engine.run(SAVE, "grant-1", 10)
+
+
 async def test_what_takes_too_long_is_cancelled(world: World) -> None:
     world.script.endless = "grant-1"
     with pytest.raises(StatementFailed, match="CANCELED"):

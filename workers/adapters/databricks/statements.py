@@ -82,7 +82,7 @@ class Statements:
         self, sql: str, tags: dict[str, str], started: Callable[[str], None], row_limit: int | None = None
     ) -> Answer:
         """A statement with an effect: sent once. `started` hears its id. Raises StatementFailed or OutcomeUnknown."""
-        from databricks.sdk.errors import DatabricksError
+        from databricks.sdk.errors import DatabricksError, DeadlineExceeded, InternalError, TemporarilyUnavailable
 
         body = self._body(sql, row_limit) | {
             # The id comes back at once, so that it can be cancelled.
@@ -91,6 +91,9 @@ class Statements:
         }
         try:
             document = self._api.do("POST", PATH, data=_Once(json.dumps(body).encode()), headers=_JSON)
+        except (InternalError, TemporarilyUnavailable, DeadlineExceeded) as error:
+            # Something on the way failed, perhaps behind the warehouse: only a refusal proves that nothing was taken.
+            raise OutcomeUnknown(f"the warehouse did not say whether it took the statement: {error}") from error
         except DatabricksError as error:
             raise StatementFailed(f"the warehouse refused it: {error}") from error
         except Exception as error:
@@ -101,9 +104,6 @@ class Statements:
     def cancel(self, statement_id: str) -> None:
         """Asked for; whether it came in time is in the statement's state."""
         self._api.do("POST", f"{PATH}/{statement_id}/cancel", headers=_JSON)
-
-    def state(self, statement_id: str) -> str:
-        return str(self._api.do("GET", f"{PATH}/{statement_id}", headers=_JSON)["status"]["state"])
 
     def _body(self, sql: str, row_limit: int | None) -> dict[str, Any]:
         body = {

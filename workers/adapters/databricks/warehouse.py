@@ -211,7 +211,7 @@ class WarehouseEngine:
         what, target, _ = self._read(statement)
         if target is not None and self._outcome(grant_id, target) is not None:
             raise StatementRefused("grant.used", f"grant {grant_id} already wrote {target}: ask for a new one")
-        before = None if target is None else self._version_or_none(target)
+        before = None if target is None else now.table_versions.get(target)
         mark = f"/* {PROPERTY}:{grant_id} */ "
         tags = {PROPERTY: grant_id}
 
@@ -227,12 +227,17 @@ class WarehouseEngine:
                     f"CREATE OR REPLACE TABLE {target} TBLPROPERTIES ('{PROPERTY}' = '{grant_id}') AS {statement.text}"
                 )
                 self._writer.write(mark + made, tags, started)
-                answer = self._reader.read(f"SELECT * FROM {target}", row_limit)
+                changed = None
             else:
-                answer = self._writer.write(mark + statement.text, tags, started, row_limit)
+                changed = self._writer.write(mark + statement.text, tags, started, row_limit)
         finally:
             self._running.pop(grant_id, None)
-        return _executed(answer, target, self._version(target), before, began)
+        try:
+            answer = changed or self._reader.read(f"SELECT * FROM {target}", row_limit)
+            return _executed(answer, target, self._version(target), before, began)
+        except StatementFailed as error:
+            # The effect is there: that it cannot be read back now must not pass for a failure of the run.
+            raise OutcomeUnknown(f"it ended well, and {target} could not be read back: {error}") from error
 
     def _outcome(self, grant_id: str, target: str) -> Outcome | None:
         _check_name(target)
