@@ -4,7 +4,8 @@ BusError
 ├── LogError            the table is not what a log must be
 │   ├── LogMissing      no table there
 │   ├── ForeignLog      a protocol or metadata this writer does not write
-│   └── UnfitStore      a place that cannot put a file if absent
+│   ├── UnfitStore      a place that cannot put a file if absent
+│   └── UnreadableArchive  old days that are not where they went
 ├── StoreUnavailable    an object store that does not answer (also an OSError)
 │   └── StoreRefused    an object store that refuses us (also a PermissionError)
 ├── Superseded          a commit was dropped because its decision was lost
@@ -43,6 +44,10 @@ class ForeignLog(LogError):
 
 class UnfitStore(LogError):
     """A place that cannot hold a log, because two writers could both believe to have won. Remedy: another place."""
+
+
+class UnreadableArchive(LogError):
+    """An archive is not there, or something in it is missing or spoilt. Remedy: bring it back to where it was."""
 
 
 class StoreUnavailable(BusError, OSError):

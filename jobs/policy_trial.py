@@ -77,6 +77,7 @@ class Trial:
     then: Outcome
     now: Outcome
     people: str = ""
+    from_archive: bool = False
 
     @property
     def verdict(self) -> Literal["same", "stricter", "looser", "other_people"]:
@@ -106,15 +107,20 @@ _STRICTNESS: dict[Said, int] = {"allow": 0, "tried": 1, "nothing": 1, "approve":
 
 @dataclass(frozen=True)
 class TrialReport:
-    """`digest` of the policy that was tried; `version` of the log that was read."""
+    """`digest` of the policy that was tried; `version` of the log that was read; `discarded_to` as in a ReplayReport."""
 
     digest: str
     version: int
     trials: Sequence[Trial]
+    discarded_to: str | None = None
 
     @property
     def changes(self) -> list[Trial]:
         return [trial for trial in self.trials if trial.verdict != "same"]
+
+    @property
+    def from_archive(self) -> int:
+        return sum(trial.from_archive for trial in self.trials)
 
     @property
     def verdicts(self) -> Counter[str]:
@@ -125,6 +131,8 @@ class TrialReport:
             "policy": self.digest,
             "log_version": self.version,
             "requests": len(self.trials),
+            "from_archive": self.from_archive,
+            "discarded_to": self.discarded_to,
             "verdicts": dict(self.verdicts),
             "changes": [trial.document() for trial in self.changes],
         }
@@ -137,7 +145,10 @@ def try_policy(
     until: str | None = None,
     progress: Progress = lambda done, total: None,
 ) -> TrialReport:
-    """Roles and groups are today's; tables, plans and times are those that were recorded. Raises CannotReplay."""
+    """Roles and groups are today's; tables, plans and times are those that were recorded.
+
+    Raises CannotReplay, or UnreadableArchive when an archive that is needed cannot be read.
+    """
     log = system.log(AGENT_MESSAGES.name)
     accept = system.accept(log.check())
     request = ReplayRequest(since=since, until=until)
@@ -148,7 +159,7 @@ def try_policy(
         progress(done, history.total)
         if (trial := _try(governance, recording, accept)) is not None:
             trials.append(trial)
-    return TrialReport(policy.digest, history.version, trials)
+    return TrialReport(policy.digest, history.version, trials, history.discarded_to)
 
 
 def _governance(system: System, policy: PolicyEngine) -> GovernanceAgent:
@@ -185,6 +196,7 @@ def _try(governance: GovernanceAgent, recording: Recording, accept: Callable[[Me
         then=then,
         now=now,
         people=_people(recording),
+        from_archive=recording.from_archive,
         **_about(payload, message, known),
     )
 

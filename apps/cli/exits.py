@@ -44,6 +44,7 @@ _KNOWN = {
     "LogMissing": _Known(FAILED, "tailrace init"),
     "ForeignLog": _Known(FAILED, "tailrace doctor"),
     "UnfitStore": _Known(FAILED),
+    "UnreadableArchive": _Known(FAILED, "bring the archive back to where it was"),
     "StoreUnavailable": _Known(FAILED, "check TAILRACE_TABLES, AZURE_* or AWS_* and the network; then try again"),
     "Untrusted": _Known(FAILED, "tailrace doctor"),
     "MissingKey": _Known(MISUSE),

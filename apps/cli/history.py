@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from apps.cli.exits import MISUSE, CommandError
 from apps.cli.session import PERSON, checker
@@ -25,18 +25,20 @@ def everything(system: System) -> list[Message]:
 
 def conversation(system: System, correlation_id: str) -> list[Message]:
     """Valid rows of one conversation, receipts included; from the archive when it has left. Raises CommandError when there is
-    none, or the archive is not there."""
+    none, UnreadableArchive when the archive is not what it was."""
     import pyarrow as pa
     from pyarrow import compute as pc
 
+    from bus.log.archive import beyond
+    from bus.log.retention import older
+
+    log = _messages(system)
     this = pc.field("correlation_id") == correlation_id
-    found, _ = _messages(system).scan(filters=this)
+    found, _ = log.scan(filters=this)
     # A conversation leaves whole: where its beginning is, there is all of it.
     if not pc.any(pc.is_null(found.column("causation_id"))).as_py():
-        left = _older(system, this)
-        known = found.select(["log_version", "seq"])
-        left = left.join(known, known.column_names, join_type="left anti").select(found.column_names)
-        found = pa.concat_tables([found, left.cast(found.schema)])
+        left = beyond(found, older(log, this))
+        found = pa.concat_tables([found, left.select(found.column_names).cast(found.schema)])
     rows = _valid(system, found)
     if not rows:
         raise _unknown(system, correlation_id)
@@ -62,20 +64,12 @@ def _messages(system: System) -> DeltaLog:
     return system.log(AGENT_MESSAGES.name)
 
 
-def _older(system: System, filters: Any) -> pa.Table:
-    """Rows of days that have left for the archive. Raises CommandError when it is not there."""
-    from bus.errors import LogError
-    from bus.log.retention import older
-
-    try:
-        return older(_messages(system), filters)
-    except LogError as error:
-        raise CommandError(str(error), "bring the archive back to where it was") from error
-
-
 def resolve(system: System, named: str) -> str:
-    """The correlation id that begins like this; `last` is the newest conversation of a person. Raises CommandError."""
+    """The correlation id that begins like this; `last` is the newest conversation of a person. Raises CommandError,
+    UnreadableArchive."""
     from pyarrow import compute as pc
+
+    from bus.log.retention import older
 
     columns = ["correlation_id", "causation_id", "from_agent", "log_version"]
     found = _messages(system).scan(columns)[0].to_pylist()
@@ -90,7 +84,8 @@ def resolve(system: System, named: str) -> str:
         return named
     fitting = sorted(one for one in ids if one.startswith(named))
     if not fitting and len(named) >= SHORTEST_PREFIX:
-        left = _older(system, pc.starts_with(pc.field("correlation_id"), named))
+        begins = pc.starts_with(pc.field("correlation_id"), named)
+        left = older(_messages(system), begins)
         fitting = sorted(set(left.column("correlation_id").to_pylist()))
         if named in fitting:
             return named

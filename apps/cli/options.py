@@ -50,3 +50,17 @@ Engine = Annotated[
 NoStart = Annotated[
     bool, typer.Option("--no-start", help="Start no host; wait for those that run.", show_default=False)
 ]
+# A message counts at the time it was handled: its receipt's.
+Since = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="VERSION|TIME",
+        help="Handled at or after: a version of the log, 2h ago as `2h`, or an ISO time.",
+        show_default=False,
+    ),
+]
+Until = Annotated[
+    str | None,
+    typer.Option("--to", metavar="VERSION|TIME", help="Handled at or before; said likewise.", show_default=False),
+]

@@ -22,6 +22,7 @@ import structlog
 
 from bus.errors import LogError
 from bus.log import compaction, contents, reading
+from bus.log.archive import KEY, Archive, beyond
 from bus.log.store import within
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 NOTE = "_tailrace/archived.json"
-KEY = ["log_version", "seq"]
 #: Rows, or bytes, that are in memory at once, as far as row groups allow.
 PART_ROWS = compaction.GROUP
 PART_BYTES = 64 << 20
@@ -204,13 +204,9 @@ def _same(found: pa.Table, written: pa.Table) -> bool:
 
 
 def read_archive(
-    place: Location,
-    table: DeltaLog,
-    day: str | None = None,
-    span: tuple[int, int] | None = None,
-    filters: Any = None,
+    place: Location, table: DeltaLog, day: str | None = None, span: tuple[int, int] | None = None
 ) -> pa.Table | None:
-    """Rows of the archive: of one day or all, of some versions, of what an expression says; None when there is none yet."""
+    """Rows of the archive that is written to: of one day or all, of some versions; None when there is none yet."""
     from deltalake import DeltaTable
     from deltalake.exceptions import TableNotFoundError
 
@@ -218,7 +214,7 @@ def read_archive(
         opened = DeltaTable(str(place))
     except TableNotFoundError:
         return None
-    wanted = [] if filters is None else [filters]
+    wanted = []
     if day is not None:
         wanted.append(pc.field("date") == date.fromisoformat(day))
     if span is not None:
@@ -247,27 +243,18 @@ def archives(table: DeltaLog) -> dict[str, str]:
 def everything(table: DeltaLog, opened: DeltaTable | None = None) -> pa.Table:
     """All rows there ever were, those in the archives included; each once. `opened`: the table, if it is open already.
 
-    Raises LogError when an archive is not there.
+    Raises UnreadableArchive.
     """
     rows = reading.rows(opened or table.open())
-    for there in _older(table):
-        known = rows.select(KEY)
-        rows = pa.concat_tables(
-            [rows, there.join(known, KEY, join_type="left anti").select(rows.column_names).cast(rows.schema)]
-        )
-    return rows
+    left = older(table)
+    return pa.concat_tables([rows, beyond(rows, left).select(rows.column_names).cast(rows.schema)])
 
 
-def older(table: DeltaLog, filters: Any) -> pa.Table:
-    """Rows of the archives for which this expression holds. Raises LogError when an archive is not there."""
-    return pa.concat_tables([table.schema.arrow.empty_table(), *_older(table, filters)])
-
-
-def _older(table: DeltaLog, filters: Any = None) -> Iterator[pa.Table]:
-    for place in archives(table):
-        if not place:
-            continue  # that is where days go that nobody keeps
-        there = read_archive(place if "://" in place else Path(place), table, filters=filters)
-        if there is None:
-            raise LogError(f"older rows of {table.schema.name} are in the archive {place}, and it is not there")
-        yield there
+def older(table: DeltaLog, filters: Any = None, columns: Sequence[str] | None = None) -> pa.Table:
+    """Rows of the archives for which this expression holds, each once, with their places. Raises UnreadableArchive."""
+    names = table.schema.arrow.names if columns is None else list(dict.fromkeys([*columns, *KEY]))
+    found = table.schema.arrow.empty_table().select(names)
+    for place, upto in archives(table).items():
+        if place:  # else that is where days go that nobody keeps
+            found = pa.concat_tables([found, beyond(found, Archive(place, table.schema, upto).rows(filters, names))])
+    return found

@@ -10,34 +10,39 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from bus.errors import StoreUnavailable, UnreadableArchive
+from bus.log.retention import archives
 from config.files import ConfigError
 from jobs.agents import UnknownAgent
 from jobs.bootstrap import System
 from jobs.replay.report import ReplayReport
 from jobs.replay.request import CannotReplay, ReplayRequest
 from jobs.replay.run import Progress
-from schemas.tables import REPLAYS
+from schemas.tables import AGENT_MESSAGES, REPLAYS
 
 
 class ReplayFailed(RuntimeError):
     """The replaying process ended without a report; what it said is on standard error."""
 
 
-_KNOWN = {error.__name__: error for error in (CannotReplay, UnknownAgent, ConfigError)}
+_KNOWN = {
+    error.__name__: error for error in (CannotReplay, UnknownAgent, ConfigError, UnreadableArchive, StoreUnavailable)
+}
 
 
 def replay_confined(system: System, request: ReplayRequest, progress: Progress = lambda *_: None) -> ReplayReport:
     """As `replay` does, in a child. Raises what that raises, or ReplayFailed."""
     system.log(REPLAYS.name).create()  # the child may write into its folder, not make it
     tables = system.home.tables
+    # What is in an object store, tables or an archive, is reached over the network, so then it stays.
+    far = not isinstance(tables, Path) or any("://" in place for place in archives(system.log(AGENT_MESSAGES.name)))
     with tempfile.TemporaryDirectory(prefix="tailrace-replay-") as scratch:
         asked = {
             "request": request.document(),
             "home": str(system.home.root),
             "closed": [str(system.home.keys / "private")],
             "writable": [scratch, *([str(tables / REPLAYS.name)] if isinstance(tables, Path) else [])],
-            # Tables in an object store are reached over the network, so then it stays.
-            "network": request.network or not isinstance(tables, Path),
+            "network": request.network or far,
         }
         command = [sys.executable, "-m", "jobs.replay.child", json.dumps(asked)]
         child = subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"TMPDIR": scratch})

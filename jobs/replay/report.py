@@ -54,13 +54,18 @@ class Finding:
 
 @dataclass
 class ReplayReport:
-    """`counts`: (agent, kind, verdict) -> messages. `held`: what the system kept the workers from, `files` and `network`."""
+    """`counts`: (agent, kind, verdict) -> messages. `held`: what the system kept the workers from, `files` and `network`.
+
+    `from_archive`: messages that had left the table; `discarded_to`: the last day of the span of which nothing is left.
+    """
 
     replay_id: str
     version: int
     counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
     held: tuple[str, ...] = ()
+    from_archive: int = 0
+    discarded_to: str | None = None
     _kept: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -86,6 +91,8 @@ class ReplayReport:
             "replay_id": self.replay_id,
             "version": self.version,
             "messages": self.total,
+            "from_archive": self.from_archive,
+            "discarded_to": self.discarded_to,
             "verdicts": dict(sorted(self.verdicts.items())),
             "by_kind": [
                 {"agent": agent, "kind": kind, "verdict": verdict, "messages": count}
@@ -99,5 +106,12 @@ class ReplayReport:
     def parse(cls, document: Mapping[str, Any]) -> ReplayReport:
         counts = Counter({(c["agent"], c["kind"], c["verdict"]): c["messages"] for c in document["by_kind"]})
         findings = [Finding.parse(one) for one in document["findings"]]
-        held = tuple(document["kept_from"])
-        return cls(document["replay_id"], document["version"], counts, findings, held)
+        return cls(
+            document["replay_id"],
+            document["version"],
+            counts,
+            findings,
+            held=tuple(document["kept_from"]),
+            from_archive=document["from_archive"],
+            discarded_to=document["discarded_to"],
+        )

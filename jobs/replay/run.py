@@ -21,12 +21,13 @@ Progress = Callable[[int, int], None]
 
 
 async def replay(system: System, request: ReplayRequest, progress: Progress = lambda *_: None) -> ReplayReport:
-    """Replay what is asked for, write the table `replays`, and report. Raises CannotReplay, UnknownAgent, ConfigError."""
+    """Replay what is asked for, write the table `replays`, and report. Raises CannotReplay, UnknownAgent, ConfigError,
+    or UnreadableArchive before anything was replayed."""
     now = micros(system.clock.now())
     source = system.log(AGENT_MESSAGES.name)
     table_id = source.check()
     history = History(source, system.accept(table_id), request, now, only(request))
-    report = ReplayReport(f"rpl-{uuid.uuid4().hex[:12]}", history.version)
+    report = ReplayReport(f"rpl-{uuid.uuid4().hex[:12]}", history.version, discarded_to=history.discarded_to)
     table = system.log(REPLAYS.name)
     table.create()  # homes that are older than this table have none
     book = Book(table, report.replay_id, request.files, now)
@@ -44,6 +45,7 @@ async def replay(system: System, request: ReplayRequest, progress: Progress = la
                 comparison = compare(recording, replayed, request.ignore)
             finding = Finding.of(recording, replayed, comparison)
             report.add(finding)
+            report.from_archive += recording.from_archive
             book.add(finding, recording, replayed, crew.places.get(recording.agent, ""))
             progress(done, history.total)
     finally:

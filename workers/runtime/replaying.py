@@ -38,6 +38,8 @@ class Recording:
     rows: Sequence[Message]
     #: What the handling wrote into shared memory, as rows.
     noted: Sequence[Message] = ()
+    #: Whether the message has left the table for an archive.
+    from_archive: bool = False
 
     @property
     def agent(self) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from apps.cli.exits import DONE, FAILED, MISUSE, CommandError
-from apps.cli.options import Json, terminal_of
+from apps.cli.options import Json, Since, Until, terminal_of
 from apps.cli.session import open_system
 
 if TYPE_CHECKING:
@@ -177,15 +177,8 @@ def explain(
 def try_(
     context: typer.Context,
     policy: Place = None,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            "--from", metavar="VERSION|TIME", help="Decided at or after: a version, 2h ago as `2h`, or an ISO time."
-        ),
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option("--to", metavar="VERSION|TIME", help="Decided at or before; said likewise.")
-    ] = None,
+    since: Since = None,
+    until: Until = None,
     limit: Annotated[int, typer.Option("--limit", min=0, help="Changes to show.")] = 20,
     fail_on_change: Annotated[
         bool, typer.Option("--fail-on-change", help="Exit with 1 when something changes.", show_default=False)
@@ -194,7 +187,7 @@ def try_(
 ) -> None:
     """Decide recorded requests by a policy, and say what would have been decided differently. Nothing is sent.
 
-    Roles and groups are today's. Tables, plans, effects and times are those that were recorded.
+    Roles and groups are today's. Tables, plans, effects and times are those that were recorded, in the log or its archive.
     """
     from apps.cli.views.policy import trial_report, trying
     from jobs.policy_trial import try_policy

@@ -9,7 +9,7 @@ import typer
 
 from apps.cli import history
 from apps.cli.exits import DONE, FAILED
-from apps.cli.options import Json, terminal_of
+from apps.cli.options import Json, Since, Until, terminal_of
 from apps.cli.session import open_system
 
 #: Option -> the file of config/ that it replaces.
@@ -24,15 +24,8 @@ _File = Path | None
 
 def replay(
     context: typer.Context,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            "--from", metavar="VERSION|TIME", help="Handled at or after: a version, 2h ago as `2h`, or an ISO time."
-        ),
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option("--to", metavar="VERSION|TIME", help="Handled at or before; said likewise.")
-    ] = None,
+    since: Since = None,
+    until: Until = None,
     agent: Annotated[str | None, typer.Option("--agent", metavar="NAME", help="Only what this agent handled.")] = None,
     correlation_id: Annotated[
         str | None,
@@ -69,7 +62,8 @@ def replay(
 ) -> None:
     """Run recorded messages again, without effects, and say what would come out differently today.
 
-    Nothing is sent and nothing is executed: what comes out goes into the table `replays`. Exit code 0: everything ran;
+    Nothing is sent and nothing is executed: what comes out goes into the table `replays`. Days in an archive are read there.
+    Exit code 0: everything ran;
     1: something that was handled then fails now (or, with --fail-on-difference, differs).
     """
     from apps.cli.views.replay import replay_report, replaying

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from apps.cli.terminal import Terminal, counted
+from apps.cli.views.archived import discarded, from_archive
 from apps.cli.views.rows import plain_table
 from apps.cli.views.safe import safe
 from schemas.payloads import Need
@@ -243,15 +244,17 @@ def trying(terminal: Terminal) -> Iterator[Told]:
 
 
 def trial_report(report: TrialReport, limit: int) -> RenderableType:
+    gone = discarded(report.discarded_to)
     if not report.trials:
-        return Text("governance decided nothing in that span: nothing to compare", style="quiet")
+        return Group(Text("governance decided nothing in that span: nothing to compare", style="quiet"), *gone)
     head = Text(f"{counted(len(report.trials), 'request')} decided again", style="title")
+    head.append(from_archive(report.from_archive, len(report.trials)))
     for verdict, count in sorted(report.verdicts.items()):
         head.append(" · ", style="quiet")
         head.append(f"{count:,} {verdict.replace('_', ' ')}", style=_VERDICTS[verdict])
     below = Text(f"policy {report.digest}; roles and groups are today's", style="quiet")
     if not report.changes:
-        return Group(head, below)
+        return Group(head, *gone, below)
     table = plain_table("asked", "who", "what", "then", "now")
     for trial in report.changes[:limit]:
         table.add_row(
@@ -261,7 +264,7 @@ def trial_report(report: TrialReport, limit: int) -> RenderableType:
             _then(trial),
             _now(trial.now),
         )
-    parts: list[RenderableType] = [head, "", table]
+    parts: list[RenderableType] = [head, *gone, "", table]
     left = len(report.changes) - limit
     if left > 0:
         parts.append(Text(f"and {left:,} more: --limit shows more of them", style="quiet"))

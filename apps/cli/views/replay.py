@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from apps.cli.terminal import Terminal, counted, milliseconds
+from apps.cli.views.archived import discarded, from_archive
 from apps.cli.views.names import who
 from apps.cli.views.rows import plain_table
 from apps.cli.views.safe import safe
@@ -51,10 +52,11 @@ def replaying(terminal: Terminal) -> Iterator[Told]:
 
 
 def replay_report(report: ReplayReport, limit: int) -> RenderableType:
+    gone = discarded(report.discarded_to)
     if not report.total:
-        return Text("no message was handled in that span: nothing to replay", style="quiet")
+        return Group(Text("no message was handled in that span: nothing to replay", style="quiet"), *gone)
     groups = _alike(report.findings)
-    parts: list[RenderableType] = [_headline(report), "", _summary(report)]
+    parts: list[RenderableType] = [_headline(report), *gone, "", _summary(report)]
     for group in groups[:limit]:
         parts += ["", _finding(group[0], len(group) - 1)]
     left = sum(len(group) for group in groups[limit:])
@@ -92,6 +94,7 @@ def _alike(findings: Sequence[Finding]) -> list[list[Finding]]:
 def _headline(report: ReplayReport) -> Text:
     verdicts = report.verdicts
     head = Text(f"{counted(report.total, 'message')} replayed", style="title")
+    head.append(from_archive(report.from_archive, report.total))
     for verdict in VERDICTS:
         if verdicts[verdict]:
             head.append(" · ", style="quiet")
