@@ -98,7 +98,10 @@ class Contents:
         """The next entry. A file keeps the version it came with: nothing else will know it after a clean-up."""
         for gone in entry.removed:
             self.files.pop(gone.path, None)
-        for one in (*entry.added, *entry.compacted):
+        for one in entry.added:
+            # Whatever it is tagged with: new rows stand in the entry that brings them.
+            self.files[one.path] = _spanning(one, entry.version)
+        for one in entry.compacted:
             self.files[one.path] = one if one.span is not None else _spanning(one, entry.version)
         self.txns.update(entry.txns)
         self.version = entry.version

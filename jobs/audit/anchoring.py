@@ -19,12 +19,12 @@ from bus.errors import Untrusted
 from bus.keys import Keyring, KeyWitness, Signer
 from bus.log import reading
 from bus.log import rows as codec
-from bus.log.retention import everything
+from bus.log.contents import load
 from bus.projections.projector import payload_of
 from bus.trust import AGENT
 from config.settings import Settings
 from jobs.agents import UPKEEP, Agent
-from jobs.audit import merkle
+from jobs.audit import merkle, standing
 from jobs.audit.anchors import ACTION, Anchor, extended, recorded
 from jobs.audit.places import AnchorPlace, CannotAnchor, place_of
 from jobs.audit.signatures import raws
@@ -57,20 +57,17 @@ def anchor_log(system: System, to: Sequence[str] = ()) -> Anchored:
     source = system.log(AGENT_MESSAGES.name)
     place = (source.check(), system.settings.env)
     signer = Signer.load(system.home.keys, [UPKEEP], *place)
-    opened = source.open()
+    there = load(source)
     whole = pc.field("kind") == "AuditRecorded"
-    known = _known(reading.rows(opened, filters=whole & (pc.field("from_agent") == UPKEEP)), keyring, place)
+    known = _known(reading.rows(source.open(), filters=whole & (pc.field("from_agent") == UPKEEP)), keyring, place)
     before = known[-1] if known else None
     places = {text: place_of(text) for text in dict.fromkeys(to)}
     held = {text: _held(there, known) for text, there in places.items()}
-    if before is None:
-        rows = everything(source, opened)
-    else:
-        rows = reading.rows(opened, filters=pc.field("log_version") > before.log_version)
+    rows = standing.rows(source, there, -1 if before is None else before.log_version)
     # Its own fact makes no new anchor necessary, or there would be one after each.
     is_new = before is None or rows.num_rows > 1
     if is_new:
-        made = _made(before, rows, keyring, place, int(opened.version()), micros(system.clock.now()), signer)
+        made = _made(before, rows, keyring, place, there.version, micros(system.clock.now()), signer)
         known.append(signed(made, signer, keyring, place))
         _record(system, known[-1])
     sent = {text: _send(there, known, held[text]) for text, there in places.items()}
@@ -104,7 +101,6 @@ def _made(
 ) -> Anchor:
     commits: dict[int, list[bytes]] = defaultdict(list)
     facts: dict[str, tuple[int, str]] = {}
-    rows = rows.sort_by([("log_version", "ascending"), ("seq", "ascending")])
     for raw in raws(rows):
         commits[-1 if raw["log_version"] is None else raw["log_version"]].append(merkle.leaf_of(raw, *place))
     for message in codec.from_arrow(rows.filter(pc.equal(rows.column("kind"), "AuditRecorded"))):

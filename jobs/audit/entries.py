@@ -10,8 +10,9 @@ import pyarrow as pa
 from bus.errors import ForeignLog
 from bus.log import rows as codec
 from bus.log.contents import load
-from bus.log.retention import archives, everything
+from bus.log.retention import archives
 from bus.log.table import DeltaLog
+from jobs.audit import standing
 from jobs.audit.report import AuditReport
 from schemas.envelope import Message
 
@@ -80,33 +81,20 @@ def _said(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def all_rows(source: DeltaLog, report: AuditReport) -> pa.Table:
     """Every row there ever was, in log order. A file that is gone is a problem, not the end of the verification."""
-    newest = _newest(source)
     there = load(source)
-    broken = there.version < newest
-    for version in range(there.version + 1, newest + 1):
+    for version in range(there.version + 1, _newest(source) + 1):
         # A Delta reader goes no further; what stands behind the gap is looked at all the same.
         if (entry := source.entry(version)) is not None:
             there.apply(entry)
     gone = [one for one in there.files.values() if not source.store.exists(one.file)]
-    if not gone and not broken:
-        return _sorted(everything(source))
     for one in gone:
         held = f"versions {one.span[0]} to {one.span[1]}" if one.span else f"{one.rows} rows"
         report.add("log.file", one.file, f"the data file with {held} is missing")
-    parts = [source.read_file(one) for one in there.files.values() if one not in gone]
-    return _sorted(pa.concat_tables(parts) if parts else source.schema.arrow.empty_table())
+        del there.files[one.path]
+    return standing.rows(source, there)
 
 
 def _newest(source: DeltaLog) -> int:
     """The newest entry of a listing."""
     names = source.store.names("_delta_log")
     return max((int(n[:20]) for n in names if n.endswith(".json") and n[:20].isdigit()), default=-1)
-
-
-def _sorted(rows: pa.Table) -> pa.Table:
-    """Rows that know no place come first."""
-    import pyarrow.compute as pc
-
-    names = ("log_version", "seq")
-    keys = pa.table({name: pc.fill_null(rows.column(name), -1) for name in names})
-    return rows.take(pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in names]))

@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bus import views
-from bus.log.retention import everything
-from jobs.audit import merkle
+from bus.log.contents import load
+from jobs.audit import merkle, standing
 from jobs.audit.anchors import Anchor, Source, recorded
 from jobs.audit.html import report_html
 from jobs.audit.report import AuditReport
@@ -55,7 +55,7 @@ def export(
         raise CannotExport(f"{folder} is not empty; name a folder that does not exist yet")
     source = system.log(AGENT_MESSAGES.name)
     table_id = source.check()
-    found = everything(source).sort_by([("log_version", "ascending"), ("seq", "ascending")])
+    found = standing.rows(source, load(source))
     newest = pc.max(found.column("log_version")).as_py() or 0
     last = newest if last is None else min(last, newest)
     version = found.column("log_version")

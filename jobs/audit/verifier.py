@@ -13,12 +13,14 @@ import heapq
 import json
 import struct
 import sys
+import tempfile
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -30,6 +32,7 @@ SIGNED = (
 )  # fmt: skip
 UNSIGNED = ("key_id", "signature", "log_version", "seq", "handling_id")
 TIMES = ("timestamp", "not_before", "expires_at")
+STANDS, FILE = "_standing_version", "_standing_file"  # columns of `standing_table`
 ZEROS = "0" * 64
 GOVERNANCE, EXECUTION, UPKEEP = "GovernanceAgent", "ExecutionAgent", "Upkeep"
 KEPT = 100  # problems of one rule that are shown; the others are counted
@@ -218,15 +221,107 @@ def tree_parts(text: str) -> tuple[int, int, str, list[bytes], list[bytes]]:
 # --- rows -------------------------------------------------------------------------------------------------------------
 
 
-def rows_of(table: str) -> Iterator[Row]:
-    """In log order, times as microseconds."""
-    names = [f'cast("{n}" as bigint) as "{n}"' if n in TIMES else f'"{n}"' for n in (*SIGNED, *UNSIGNED)]
-    order = "coalesce(log_version, -1), coalesce(seq, -1)"
-    query = f"select {', '.join(names)} from log order by {order}"
-    for batch in QueryBuilder().register("log", DeltaTable(table)).execute(query):
-        columns = {name: batch.column(name).to_pylist() for name in (*SIGNED, *UNSIGNED)}
+def rows_of(table: str, ordered: bool = True, only: str = "true") -> Iterator[Row]:
+    """In log order, times as microseconds. With `STANDS`, which says where rows stand, if the table has it."""
+    opened = DeltaTable(table)
+    beside = [name for name in (STANDS, FILE) if name in opened.metadata().partition_columns]
+    names = [f'cast("{n}" as bigint) as "{n}"' if n in TIMES else f'"{n}"' for n in (*SIGNED, *UNSIGNED, *beside)]
+    version = f'coalesce("{STANDS}", log_version, -1)' if beside else "coalesce(log_version, -1)"
+    order = f"order by {version}, coalesce(seq, -1)" if ordered else ""
+    query = f"select {', '.join(names)} from log where {only} {order}"
+    for batch in QueryBuilder().register("log", opened).execute(query):
+        columns = {name: batch.column(name).to_pylist() for name in (*SIGNED, *UNSIGNED, *beside)}
         for place in range(batch.num_rows):
             yield {name: column[place] for name, column in columns.items()}
+
+
+def standing_rows(table: str) -> Iterator[Row]:
+    """Of a table with a log: where a row stands is what the entry that brought it says, not what the row says.
+
+    Whoever can write a file, and has no key, could else put rows into a past that was anchored.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        beside = standing_table(table, Path(scratch))
+        for version, found in groupby(rows_of(beside), key=lambda row: row[STANDS]):
+            rows: Iterable[Row] = found
+            if version is not None:
+                files = defaultdict(list)
+                for row in found:
+                    files[row[FILE]].append(row)
+                rows = [row for one in sorted(files) for row in in_file(beside, one, files[one])]
+                rows.sort(key=lambda row: place_of(row)[1])
+            for row in rows:
+                if row.pop(STANDS) is not None:
+                    row["log_version"] = version
+                del row[FILE]
+                yield row
+
+
+def in_file(beside: str, file: int, rows: list[Row]) -> list[Row]:
+    """Rows of one commit. Numbers that nobody vouches for, and that are none, are those in which they stand in the file."""
+    seqs = [place_of(row)[1] for row in rows]
+    if seqs == list(range(len(rows))) or any(row["signature"] is not None for row in rows):
+        return rows
+    return [row | {"seq": place} for place, row in enumerate(rows_of(beside, False, f'"{FILE}" = {file}'))]
+
+
+def standing_table(table: str, scratch: Path) -> str:
+    """A table of the same files, in which each file is a partition that says its number, and the version of its entry."""
+    opened, spans = DeltaTable(table), spans_of(table, scratch)
+    schema, files = json.loads(opened.schema().to_json()), opened.get_add_actions()
+    schema["fields"] += [field(STANDS, "long"), field(FILE, "long")]
+    columns = [files.column(name).to_pylist() for name in ("path", "size_bytes", "partition")]
+    adds = []
+    for number, (path, size, partition) in enumerate(zip(*columns, strict=True)):
+        version = spans.get(unquote(path))
+        values = {name: None if value is None else str(value) for name, value in (partition or {}).items()}
+        values |= {STANDS: None if version is None else str(version), FILE: str(number)}
+        adds.append((quote(unquote(path), safe="/="), size, values))
+    folder = scratch / "rows"
+    made_table(folder, schema, [*opened.metadata().partition_columns, STANDS, FILE], adds)
+    for one in Path(table).iterdir():
+        if not one.name.startswith("_"):
+            (folder / one.name).symlink_to(one.resolve())
+    return str(folder)
+
+
+def spans_of(table: str, scratch: Path) -> dict[str, int]:
+    """Data file -> the version of its rows, of files that hold one version's: an entry says it, or upkeep's tag."""
+    log, found = Path(table) / "_delta_log", {}
+    checkpoint = max(log.glob("*.checkpoint.parquet"), default=None)
+    if checkpoint is not None:
+        tags = {"type": "map", "keyType": "string", "valueType": "string", "valueContainsNull": True}
+        add = field("add", {"type": "struct", "fields": [field("path", "string"), field("tags", tags)]})
+        folder = scratch / "checkpoint"
+        made_table(folder, {"type": "struct", "fields": [add]}, [], [("it", checkpoint.stat().st_size, {})])
+        (folder / "it").symlink_to(checkpoint.resolve())
+        query = "select add['path'] as path, add['tags']['tailrace.versions'] as span from log where add is not null"
+        for batch in QueryBuilder().register("log", DeltaTable(str(folder))).execute(query):
+            for path, span in zip(batch.column("path").to_pylist(), batch.column("span").to_pylist(), strict=True):
+                first, _, last = (span or "").partition("-")
+                if first and first == last:
+                    found[unquote(path)] = int(first)
+    for entry in log.glob("*.json"):
+        for line in entry.read_text().splitlines() if entry.stem.isdigit() else ():
+            added = json.loads(line).get("add")
+            if added and added.get("dataChange", True):
+                found[unquote(added["path"])] = int(entry.stem)
+    return found
+
+
+def field(name: str, kind: Any) -> dict[str, Any]:
+    return {"name": name, "type": kind, "nullable": True, "metadata": {}}
+
+
+def made_table(folder: Path, schema: Row, partitions: list[str], files: list[tuple[str, int, Row]]) -> None:
+    """A Delta table's first entry over files (path, size, partition) that are there already."""
+    about = {"id": "made", "format": {"provider": "parquet", "options": {}}, "schemaString": json.dumps(schema)}
+    about |= {"partitionColumns": partitions, "configuration": {}, "createdTime": 0}
+    actions = [{"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}}, {"metaData": about}]
+    always = {"modificationTime": 0, "dataChange": True}
+    actions += [{"add": {"path": p, "size": size, "partitionValues": values} | always} for p, size, values in files]
+    (folder / "_delta_log").mkdir(parents=True)
+    (folder / "_delta_log" / f"{0:020d}.json").write_text("\n".join(map(json.dumps, actions)) + "\n")
 
 
 def place_of(row: Row) -> tuple[int, int]:
@@ -238,11 +333,13 @@ def all_rows(table: str) -> Iterator[Row]:
     """Those in archives too. A row that is in both is read once."""
     note = Path(table) / "_tailrace" / "archived.json"
     archives = [place for place in json.loads(note.read_text()) if place] if note.exists() else []
+    is_log = not (Path(table).parent.parent / "bundle.json").exists()  # an export has put every row where it stands
+    here = standing_rows(table) if is_log else rows_of(table)
     if not archives:
-        yield from rows_of(table)
+        yield from here
         return
     before: Row | None = None
-    for row in heapq.merge(*(rows_of(place) for place in (table, *archives)), key=place_of):
+    for row in heapq.merge(here, *(rows_of(place) for place in archives), key=place_of):
         if row != before:
             yield row
         before = row

@@ -64,3 +64,19 @@ def _rewrite_entry(log: DeltaLog, version: int, rows: Rows) -> None:
         }
         kept.append({"add": add})
     path.write_text("\n".join(json.dumps(action) for action in kept) + "\n")
+
+
+def put_in(system: System, rows: Rows, said: dict[str, Any]) -> int:
+    """Rows by somebody who can write files and has no key, in an entry of their own; `said`: of it in its `add`."""
+    log = system.log(AGENT_MESSAGES.name)
+    columns = {
+        field.name: pa.array([row[field.name] for row in rows], field.type) for field in AGENT_MESSAGES.file_schema
+    }
+    version = log.append(pa.table(columns))
+    path = log.path / f"_delta_log/{version:020d}.json"
+    actions = [json.loads(line) for line in path.read_text().splitlines()]
+    for action in actions:
+        if "add" in action:
+            action["add"] |= said
+    path.write_text("\n".join(json.dumps(action) for action in actions) + "\n")
+    return version
