@@ -84,7 +84,7 @@ class Archive:
 
     def _spoilt(self, opened: DeltaTable, error: Exception) -> UnreadableArchive:
         """Arrow does not always name the file; so each is looked at, now that nothing will come of it anyway."""
-        for path in pa.array(opened.get_add_actions(flatten=True).column("path")).to_pylist():
+        for path in pa.table(opened.get_add_actions(flatten=True)).column("path").to_pylist():
             file = unquote(path)
             data = self._log.store.get(file)
             if data is None:

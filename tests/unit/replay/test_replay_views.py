@@ -33,8 +33,8 @@ def finding(
     )
 
 
-def drawn(*findings: Finding, same: int = 0, limit: int = 10, held: tuple[str, ...] = (), width: int = 120) -> str:
-    report = ReplayReport("rpl-1", 7, held=held)
+def drawn(*findings: Finding, same: int = 0, limit: int = 10, width: int = 120, **said: Any) -> str:
+    report = ReplayReport("rpl-1", 7, **said)
     report.counts = Counter({("CodeAgent", "GenerateCode", "same"): same} if same else {})
     for one in findings:
         report.add(one)
@@ -56,6 +56,23 @@ def test_all_the_same() -> None:
 
 def test_nothing_to_replay() -> None:
     assert "nothing to replay" in drawn()
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        (0, "1,025 messages replayed · "),
+        (7, "replayed, 7 of them from the archive · "),
+        (1025, "replayed, from the archive · "),
+    ],
+)
+def test_how_many_came_from_the_archive(there: int, said: str) -> None:
+    assert said in drawn(same=1025, from_archive=there)
+
+
+def test_days_that_are_nowhere_any_more() -> None:
+    assert "days up to 2026-01-03 were discarded" in drawn(same=1, discarded_to="2026-01-03")
+    assert "days up to 2026-01-03 were discarded" in drawn(discarded_to="2026-01-03")
 
 
 def test_a_difference_names_the_field_both_values_and_the_way_to_the_conversation() -> None:
