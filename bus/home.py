@@ -7,6 +7,11 @@ from pathlib import Path
 
 from bus.log.store import Location, within
 
+#: How the place of the tables names Unity Catalog: uc://catalog.schema.
+UNITY = "uc://"
+#: The one table that is there; the others stay in the home.
+_IN_CATALOGUE = "agent_messages"
+
 
 @dataclass(frozen=True)
 class Home:
@@ -24,7 +29,20 @@ class Home:
         return self.tables_at or self.noted_tables or self.root / "tables"
 
     def table(self, name: str) -> Location:
+        if self.catalogue is not None and name != _IN_CATALOGUE:
+            return self.root / "tables" / name
         return within(self.tables, name)
+
+    @property
+    def catalogue(self) -> str | None:
+        """`catalog.schema` when agent_messages is in Unity Catalog, where Spark writes it."""
+        tables = self.tables
+        return tables.removeprefix(UNITY) if isinstance(tables, str) and tables.startswith(UNITY) else None
+
+    @property
+    def beside(self) -> Path:
+        """What we keep of a table that is in Unity Catalog: written states, which Spark has no place for."""
+        return self.root / "tables" / _IN_CATALOGUE
 
     @property
     def noted_tables(self) -> str | None:
@@ -65,7 +83,9 @@ class Home:
 
     @property
     def has_log(self) -> bool:
-        """Asks the object store when the tables are in one."""
+        """Asks the object store when the tables are in one. Of a catalogue, what init noted: asking it takes Spark."""
+        if self.catalogue is not None:
+            return self.noted_tables == str(self.tables)
         table = self.table("agent_messages")
         if isinstance(table, Path):
             return (table / "_delta_log").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -39,7 +40,7 @@ class Options:
 
 def open_session(home: Path | str, bus: Bus | None, options: Options) -> Session:
     """Raises LogMissing, MissingKey, Untrusted or ForeignLog."""
-    opened = _log(Home(Path(home), options.tables), options) if bus is None else Opened(bus, past_of(bus))
+    opened = _opened(Home(Path(home), options.tables), options) if bus is None else Opened(bus, past_of(bus))
     pressure = Pressure(options.advice or opened.advice, options.patience)
     return Session(opened, Composer(options.user, options.now_micros), pressure, options.when_busy)
 
@@ -50,6 +51,14 @@ def past_of(bus: Bus) -> Past:
     if table is not None and hasattr(table, "follow"):
         return TablePast(table, lambda message_id: message_id in bus.state.seen, bus.state.partial)
     return NoPast() if memory is None else MemoryPast(memory)
+
+
+def _opened(home: Home, options: Options) -> Opened:
+    if home.catalogue is None:
+        return _log(home, options)
+    # By name: whoever opens a folder or an object store must not load Spark, nor depend on it.
+    found: Opened = import_module("bus.streaming.client").open_catalogue(home, options)
+    return found
 
 
 def _log(home: Home, options: Options) -> Opened:

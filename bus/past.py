@@ -60,7 +60,7 @@ class TablePast:
         from pyarrow import compute as pc
 
         asked = [message_id for message_id in message_ids if self._may_be_there(message_id)]
-        return _first(self._read(pc.field("message_id").isin(asked))) if asked else {}
+        return first_of(self._read(pc.field("message_id").isin(asked))) if asked else {}
 
     def _may_be_there(self, message_id: str) -> bool:
         """False is certain. A producer who names every message must not read the table for each of them."""
@@ -126,7 +126,7 @@ class MemoryPast:
 
     def by_id(self, message_ids: Sequence[str]) -> dict[str, Message]:
         asked = set(message_ids)
-        return _first(row for row in self._rows() if row.message_id in asked)
+        return first_of(row for row in self._rows() if row.message_id in asked)
 
     def events(self, kinds: Sequence[str], after: Position) -> Iterator[list[Message]]:
         yield [
@@ -139,7 +139,7 @@ class MemoryPast:
         return (row for commit in commits for row in commit)
 
 
-def _first(rows: Iterable[Message]) -> dict[str, Message]:
+def first_of(rows: Iterable[Message]) -> dict[str, Message]:
     found: dict[str, Message] = {}
     for row in rows:
         found.setdefault(row.message_id, row)

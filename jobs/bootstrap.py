@@ -50,7 +50,6 @@ from schemas.tables import (
 from workers.adapters.delegations import DelegationLog
 from workers.orchestrator.plans import Plans
 from workers.ports import CouldNotMap, Engine, KnowledgeIndex, ResultCatalog, SqlWriter, UnknownUser
-from workers.runtime.base import Worker
 from workers.runtime.clock import Clock, SystemClock
 from workers.runtime.host import Host
 from workers.runtime.leases import Timing
@@ -63,17 +62,16 @@ from workers.runtime.redrive import PERMISSION as MANAGE_AGENTS
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+    from bus.streaming.spark_bus import SparkBus
+    from bus.streaming.spark_log import SparkLog
     from jobs.facts import HostFacts
+    from jobs.unity import Unity
     from workers.adapters.knowledge.store import KnowledgeStore
     from workers.governance.lineage import Lineage
     from workers.governance.policy import PolicyEngine
 
 #: The host that keeps the projections up to date.
 PROJECTING_HOST = "main"
-
-#: How the setting `tables` names Unity Catalog.
-UNITY = "uc://"
-UNITY_LEASE_S = 60.0
 
 
 class System:
@@ -89,22 +87,28 @@ class System:
     @property
     def unity_schema(self) -> str | None:
         """`catalog.schema` when agent_messages is in Unity Catalog (`uc://catalog.schema`), where Spark writes it."""
-        tables = self.home.tables
-        return tables.removeprefix(UNITY) if isinstance(tables, str) and tables.startswith(UNITY) else None
+        return self.home.catalogue
 
-    def log(self, table: str) -> DeltaLog:
+    @cached_property
+    def unity(self) -> Unity:
+        """What is wired otherwise there."""
+        from jobs.unity import Unity
+
+        return Unity(self)
+
+    def log(self, table: str) -> DeltaLog | SparkLog:
+        """To read. Only tables that we write ourselves are a DeltaLog, which can be written too."""
+        if table == AGENT_MESSAGES.name and self.unity_schema is not None:
+            return self.unity.log
         settings = self.settings
-        if self.unity_schema is not None:
-            raise UnfitStore(
-                f"{table} is a table of our own log, which cannot be in Unity Catalog ({self.home.tables}): there Spark writes "
-                "agent_messages, and agents that keep other tables do not run"
-            )
         pace = Pace(settings.poll_ms / 1000, max(settings.poll_ms, settings.idle_poll_ms) / 1000)
         store = open_store(self.home.table(table), settings.durability, pace)
         return DeltaLog(store, TABLES[table], now=self.clock.now)
 
-    def bus(self, agents: Sequence[Agent]) -> LogBus:
+    def bus(self, agents: Sequence[Agent]) -> LogBus | SparkBus:
         """A bus that signs for these agents and nobody else."""
+        if self.unity_schema is not None:
+            return self.unity.bus(agents)
         table = self.log(AGENT_MESSAGES.name)
         table_id = table.check()
         signer = Signer.load(self.home.keys, [agent.name for agent in agents], table_id, self.settings.env)
@@ -117,12 +121,18 @@ class System:
             accept=self.accept(table_id, [agent.name for agent in agents]),
         )
 
+    def follower(self, accept: Callable[[Message], bool]) -> LogBus | SparkBus:
+        """A bus that knows the whole history, and signs for nobody."""
+        return (
+            LogBus(self.log(AGENT_MESSAGES.name), accept=accept) if self.unity_schema is None else self.unity.follower()
+        )
+
     @cached_property
     def redactor(self) -> Redactor:
         """Raises ConfigError."""
         return load_redactor()
 
-    def snapshots(self, table: DeltaLog, table_id: str, *, writes: bool = False) -> Snapshots:
+    def snapshots(self, table: DeltaLog | SparkLog, table_id: str, *, writes: bool = False) -> Snapshots:
         """Written states of this log, vouched for by upkeep's key. `writes`: with that key at hand."""
         env = self.settings.env
         signer = Signer.load(self.home.keys, [UPKEEP], table_id, env) if writes else None
@@ -149,7 +159,7 @@ class System:
 
     # --- upkeep ------------------------------------------------------------------------------------------------------
 
-    def consumers(self, table: DeltaLog) -> Consumers:
+    def consumers(self, table: DeltaLog | SparkLog) -> Consumers:
         return Consumers(table, self.settings.consumer_lost_after_s)
 
     def upkeep(self, name: str, heard: Callable[[Sequence[Message]], None] = lambda _: None) -> Upkeep:
@@ -171,14 +181,15 @@ class System:
     def host(self, agents: Sequence[Agent], engine: str) -> Host:
         """A host for these agents with the feed of `engine` (an agent's own engine wins)."""
         engine = agents[0].engine or engine
+        self.check_engine(engine)
+        names = [agent.name for agent in agents]
         workers = [agent.build(self) for agent in agents]
-        if self.unity_schema is not None:
-            return self.unity_host(agents, workers, engine)
         bus = self.bus(agents)
         feed = self.feed(bus, engine)
+        messages = self.log(AGENT_MESSAGES.name)
         spans = Spans(self.settings, agents[0].host, self.redactor)
         position = Registered(
-            self.consumers(bus.table),
+            self.consumers(messages),
             f"{agents[0].host}-{uuid.uuid4().hex[:8]}",
             lambda: min(bus.state.version, feed.position),
         )
@@ -193,14 +204,14 @@ class System:
             companions=[
                 spans,
                 position,
-                FlowGauge(bus, bus.table.store, [agent.name for agent in agents], self.settings.flow_high),
-                *([self.delegations.follow(bus)] if "GovernanceAgent" in [agent.name for agent in agents] else []),
+                FlowGauge(bus, messages.store, names, self.settings.flow_high),
+                *([self.delegations.follow(bus)] if "GovernanceAgent" in names else []),
                 self.facts(bus, agents),
                 *([self.projector(bus)] if agents[0].host == PROJECTING_HOST else []),
             ],
-            timing=Timing(self.settings.lease_s),
+            timing=Timing(self.settings.lease_s if self.unity_schema is None else self.unity.lease_s),
             may_redrive=self.may_redrive,
-            memory_of=partial(HandlerMemory, self.shared_memory([agent.name for agent in agents])),
+            memory_of=partial(HandlerMemory, self.shared_memory(names)),
         )
 
     def facts(self, bus: Bus, agents: Sequence[Agent]) -> HostFacts:
@@ -218,39 +229,6 @@ class System:
             self.clock,
         )
 
-    def unity_host(self, agents: Sequence[Agent], workers: Sequence[Worker], engine: str) -> Host:
-        """A host over Unity Catalog. Projections, shared memory and upkeep are Databricks' own there: views, and OPTIMIZE."""
-        from bus.streaming.feed import ChangeFeed
-        from bus.streaming.spark_bus import SparkBus
-        from bus.streaming.spark_table import SparkTable
-
-        table = SparkTable(unity_session(), f"{self.unity_schema}.{AGENT_MESSAGES.name}", self.clock.now)
-        table.create()
-        table_id = table.check()
-        signer = Signer.load(self.home.keys, [agent.name for agent in agents], table_id, self.settings.env)
-        chain = AuditChain(f"{agents[0].host}-{uuid.uuid4().hex[:8]}")
-        bus = SparkBus(
-            table,
-            seal=SigningSeal(signer, chain, self.redactor),
-            linger_ms=self.settings.linger_ms,
-            accept=self.accept(table_id),
-        )
-        checkpoints = self.home.checkpoints / f"host-{os.getpid()}"
-        spans = Spans(self.settings, agents[0].host, self.redactor)
-        return Host(
-            workers,
-            bus,
-            TailFeed(bus) if engine == "tail" else ChangeFeed(bus, table, checkpoints),
-            self.trust(table_id),
-            self.clock,
-            [*spans.middlewares, *self.middlewares],
-            engine=engine,
-            companions=[spans],
-            # A renewal is an append through Spark: it must cost little beside the work.
-            timing=Timing(max(self.settings.lease_s, UNITY_LEASE_S)),
-            may_redrive=self.may_redrive,
-        )
-
     def may_redrive(self, user: str) -> bool:
         """Whether this user may have everybody's messages delivered again, not only those of conversations of their own."""
         return self.roles.allows(user, MANAGE_AGENTS)
@@ -265,22 +243,26 @@ class System:
         signer = Signer.load(self.home.keys, writers, table_id, self.settings.env)
         return SharedMemory(log, RoleRights(self.roles), signer.sign, self.accept(table_id), self.redactor.value)
 
-    def projector(self, bus: LogBus) -> Projector:
+    def projector(self, bus: LogBus | SparkBus) -> Projector:
         accept = self.accept(bus.table_id)
-        return Projector(bus, bus.table, projections(self.log, accept), accept=accept)
+        return Projector(bus, self.log(AGENT_MESSAGES.name), projections(self.log, accept), accept=accept)
 
     def check_engine(self, engine: str) -> None:
         """Raises UnfitStore when the tables are where this engine cannot read them."""
+        if self.unity_schema is not None:
+            self.unity.check_engine(engine)
         if engine != "tail" and self.unity_schema is None and not isinstance(self.home.tables, Path):
             raise UnfitStore(
                 f"Structured Streaming reads tables in a folder or in Unity Catalog, and these are at {self.home.tables}; "
                 "use --engine tail (or TAILRACE_ENGINE=tail)"
             )
 
-    def feed(self, bus: LogBus, engine: str) -> Feed:
+    def feed(self, bus: LogBus | SparkBus, engine: str) -> Feed:
         self.check_engine(engine)
         if engine == "tail":
             return TailFeed(bus)
+        if self.unity_schema is not None:
+            return self.unity.stream(bus)
         from bus.streaming.feed import StreamingFeed
 
         checkpoints = self.home.checkpoints / f"host-{os.getpid()}"
@@ -321,7 +303,8 @@ class System:
         from bus.past import TablePast
 
         table = self.log(AGENT_MESSAGES.name)
-        return DelegationLog(TablePast(table, lambda _: False, True).events, self.accept(table.check()))
+        past = self.unity.past if self.unity_schema is not None else TablePast(table, lambda _: False, True)
+        return DelegationLog(past.events, self.accept(table.check()))
 
     @cached_property
     def semantic(self) -> SqlWriter:
@@ -444,13 +427,6 @@ class RoleRights(Rights):
 
     def manages(self, principal: str | None) -> bool:
         return principal is not None and self._roles.allows(principal, MANAGE_AGENTS)
-
-
-def unity_session() -> SparkSession:
-    """A session beside the others of the cluster's own Spark, which knows the catalogue."""
-    from pyspark.sql import SparkSession
-
-    return SparkSession.builder.getOrCreate().newSession()
 
 
 def streaming_session() -> SparkSession:

@@ -39,6 +39,9 @@ def initialise(system: System, say: Say, scale: float = 0.01, own_agents: Sequen
     say("keys")
     create_keys(home.keys, _holders(system, own_agents), micros(system.clock.now()))
     for name in TABLES:
+        if name == AGENT_MESSAGES.name and system.unity_schema is not None:
+            system.unity.create(say)
+            continue
         say(f"table {name}")
         system.log(name).create()
     _note_tables(home)
@@ -58,6 +61,10 @@ def _settle_tables(home: Home) -> None:
         raise InitFailed(f"this home has its tables at {before}, not at {home.tables}; choose another TAILRACE_HOME")
     if isinstance(home.tables, Path):
         home.tables.mkdir(parents=True, exist_ok=True)
+    elif home.catalogue is not None:
+        if home.catalogue.count(".") != 1:
+            raise InitFailed(f"{home.tables} names no schema: expected uc://catalog.schema")
+        home.root.mkdir(parents=True, exist_ok=True)
     else:
         check_url(home.tables)
         if not (home.keys / "keyring.json").exists() and home.has_log:

@@ -26,7 +26,9 @@ from bus.base import Arrival, Listener, enlist, tell, too_large
 from bus.errors import Closed, LogError, Superseded, Untrusted
 from bus.fold import State, decision_key, is_binding, valid_rows
 from bus.log.bus import COMMIT_LIMIT, Accept, accept_all
+from bus.log.follower import deciding
 from bus.log.seal import NoSeal, Seal
+from bus.log.snapshot import Snapshots
 from bus.streaming.spark_table import Commit, SparkTable
 from schemas.envelope import Message
 
@@ -61,7 +63,8 @@ class _Append:
 class SparkBus:
     """A bus whose state follows the change feed of `table`. One writer thread (group commit) and one that follows.
 
-    `follow_only`: starts at the head without the history. `accept`: whether a row's signature holds.
+    `follow_only`: starts at the head without the history. `snapshots`: written states, so that a start reads what came
+    after the newest, not everything. `accept`: whether a row's signature holds.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class SparkBus:
         *,
         seal: Seal | None = None,
         state: State | None = None,
+        snapshots: Snapshots | None = None,
         follow_only: bool = False,
         linger_ms: float = 0.0,
         accept: Accept = accept_all,
@@ -77,6 +81,7 @@ class SparkBus:
     ) -> None:
         self.table = table
         self.table_id = table.check()
+        self._snapshots = snapshots
         self.state = state or State(partial=follow_only)
         self.on_failure: Callable[[BaseException], None] = lambda _: None
         self._seal = seal or NoSeal()
@@ -147,10 +152,10 @@ class SparkBus:
     # --- absorbing ---------------------------------------------------------------------------------------------------
 
     def _load(self) -> int:
-        found = self.table.scan()
-        for _, rows in found:
-            self.state.absorb(self._deciding(rows))
-        return found[-1][0] if found else 0
+        """The newest state that was written down and what came after it; without one, everything."""
+        if self._snapshots is not None and (written := self._snapshots.newest()) is not None:
+            self.state = written
+        return absorb_news(self.table, self.state, self._accept)
 
     def _news(self) -> list[Commit]:
         """Commits above the head. Where only commits without data came, the next look begins at the same place."""
@@ -169,8 +174,7 @@ class SparkBus:
         return [commit for commit in found if commit[0] > self._head]
 
     def _deciding(self, rows: Sequence[Message]) -> list[Message]:
-        """Without the rows the fold would obey although they are not signed by whom they name."""
-        return [row for row in rows if not is_binding(row) or self._accept(row)]
+        return deciding(rows, self._accept)
 
     def _fold(self, version: int, rows: Sequence[Message]) -> None:
         with self._lock:
@@ -303,6 +307,28 @@ class SparkBus:
                 continue
             taken.update(keys)
         return kept
+
+
+def absorb_news(table: SparkTable, state: State, accept: Accept) -> int:
+    """Fold what the table holds above the state's version; returns the version reached."""
+    known = max(state.version, 0)
+    found = table.scan() if known == 0 else _above(table, known)
+    for version, rows in found:
+        if version > known:
+            state.absorb(deciding(rows, accept))
+            state.version = version
+    return max(state.version, known)
+
+
+def _above(table: SparkTable, version: int) -> list[Commit]:
+    """By the change feed, which reads new files only; where it does not reach back that far any more, by a scan."""
+    try:
+        return table.changes(version + 1)
+    except LogError:
+        raise
+    except Exception as error:
+        log.warning("bus.scans_the_table", table=table.name, after=version, reason=str(error)[:200])
+        return table.scan(above=version)
 
 
 def indivisible(messages: Sequence[Message]) -> list[Message]:

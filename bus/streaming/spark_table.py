@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -74,6 +75,13 @@ class SparkTable:
         """Make the table unless it is there; then check that it is one of ours. Raises ForeignLog."""
         self.spark.sql(AGENT_MESSAGES.sql_ddl(self.name, PROPERTIES))
         self.check()
+
+    def run(self, statement: str) -> None:
+        """A statement beside the table, such as a view over it, in its schema."""
+        schema = self.name.rpartition(".")[0]
+        if schema:
+            self.spark.sql(f"USE {schema}")
+        self.spark.sql(statement)
 
     def check(self) -> str:
         """The table's id. Raises LogMissing, or ForeignLog when its columns or properties are not what a log needs."""
@@ -142,15 +150,34 @@ class SparkTable:
 
     def scan(self, conversation: str | None = None, above: int | None = None) -> list[Commit]:
         """Every commit there is; of it, the rows of one conversation, or those committed above a version."""
+        return commits(self.rows(None, {} if conversation is None else {"correlation_id": [conversation]}, above))
+
+    def rows(
+        self,
+        columns: Sequence[str] | None = None,
+        among: Mapping[str, Sequence[str]] = MappingProxyType({}),
+        above: int | None = None,
+    ) -> pa.Table:
+        """Rows as they stand, with `_commit_version`, in no order. `among`: column -> values of which it has one."""
         from pyspark.sql import functions as F
 
         version = F.col("_metadata.row_commit_version").alias("_commit_version")
         frame = self.spark.read.table(self.name).select("*", version)
-        if conversation is not None:
-            frame = frame.where(F.col("correlation_id") == F.lit(conversation))
+        for column, values in among.items():
+            frame = frame.where(F.col(column).isin(list(values)))
         if above is not None:
             frame = frame.where(F.col("_commit_version") > F.lit(above))
-        return commits(frame.toArrow())
+        return (frame if columns is None else frame.select(*columns, "_commit_version")).toArrow()
+
+    def history(self) -> list[dict[str, Any]]:
+        """What was done to the table, as far back as it knows: version, operation, parameters and who; oldest first."""
+        wanted = ("version", "timestamp", "operation", "operationParameters", "userName")
+        found = self.spark.sql(f"DESCRIBE HISTORY {self.name}").select(*wanted).collect()
+        return sorted((row.asDict() for row in found), key=lambda one: int(one["version"]))
+
+
+#: What gives the rows of a commit one order, whoever wrote them.
+ORDER = ("_commit_version", "seq", "message_id", "content", "handling_id", "signature")
 
 
 def commits(found: pa.Table) -> list[Commit]:
@@ -165,8 +192,7 @@ def commits(found: pa.Table) -> list[Commit]:
             raise ForeignLog(
                 f"rows of agent_messages were changed ({', '.join(sorted(foreign))}): it is no log any more"
             )
-    keys = ["_commit_version", "seq", "message_id", "content", "handling_id", "signature"]
-    found = found.sort_by([(key, "ascending") for key in keys])
+    found = found.sort_by([(key, "ascending") for key in ORDER])
     versions = found.column("_commit_version").to_pylist()
     made: list[Commit] = []
     begin = 0

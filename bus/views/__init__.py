@@ -35,6 +35,7 @@ AUDIT_NAMES = (
     "governed_executions",
     "table_changes",
 )
+ALL = (*NAMES, *AUDIT_NAMES)
 
 
 def text(name: str, writer: Writer = "log") -> str:

@@ -27,15 +27,13 @@ def wait(
 ) -> None:
     """Wait for the answer of a conversation; hosts it needs are started for it, unless told otherwise."""
     from bus.client import Arrivals
-    from bus.log.bus import LogBus
-    from schemas.tables import AGENT_MESSAGES
 
     terminal = terminal_of(context)
     system = open_system()
     found = history.resolve(system, correlation_id)
     accept = checker(system)
     # The whole history: whoever knows only the newest rows cannot tell which of the next ones count.
-    bus = LogBus(system.log(AGENT_MESSAGES.name), accept=accept)
+    bus = system.follower(accept)
     try:
         with Arrivals(bus, accept) as arrivals:
 
