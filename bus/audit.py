@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-from schemas.envelope import Message
+from schemas.envelope import Message, is_user
 
 #: What the first fact of a chain points at.
 GENESIS = "0" * 64
@@ -13,6 +13,12 @@ AUDIT_KIND = "AuditRecorded"
 
 
 def is_audit(message: Message) -> bool:
+    """Agents state facts. A person's key signs whatever that person likes, in any chain's name: see `says_fact`."""
+    return says_fact(message) and not is_user(message.from_agent)
+
+
+def says_fact(message: Message) -> bool:
+    """Whether it looks like a fact. By a person it is none: nobody chains it, projects it, or builds on it."""
     return message.kind == AUDIT_KIND and message.message_type == "event"
 
 

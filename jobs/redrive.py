@@ -16,10 +16,10 @@ from bus.log import rows as codec
 from bus.log.bus import LogBus
 from bus.log.seal import SigningSeal
 from schemas.envelope import EVERYONE, USER, Message
-from schemas.payloads import AuditRecorded
+from schemas.payloads import MessageRedriven
 from schemas.tables import AGENT_MESSAGES
 from workers.runtime.clock import micros
-from workers.runtime.redrive import PERMISSION, REDRIVEN, NotRedriven, original_of, redriven, redriven_id
+from workers.runtime.redrive import PERMISSION, NotRedriven, original_of, redriven, redriven_id
 
 if TYPE_CHECKING:
     from jobs.bootstrap import System
@@ -220,12 +220,12 @@ def _checked(system: System, user: str, dead: Dead, conversation: Sequence[Messa
 
 
 def redrive(system: System, user: str, checked: Sequence[Redriven]) -> None:
-    """Deliver again what passed the check: each message and its audit fact are one commit. Raises MissingKey."""
+    """Deliver again what passed the check: each message and what is said of it are one commit. Raises MissingKey."""
     now = micros(system.clock.now())
     bus = _bus_of(system, user)
     try:
         commits = [
-            bus.submit([redriven(one.dead.message, one.dead.agent, user, now), _fact(one, user, now)])
+            bus.submit([redriven(one.dead.message, one.dead.agent, user, now), _said(one, user, now)])
             for one in checked
             if one.message_id is not None
         ]
@@ -244,20 +244,16 @@ def _bus_of(system: System, user: str) -> LogBus:
     return LogBus(table, seal=seal, follow_only=True, accept=system.accept(table_id))
 
 
-def _fact(one: Redriven, user: str, now: int) -> Message:
+def _said(one: Redriven, user: str, now: int) -> Message:
     dead = one.dead
-    fact = AuditRecorded(
-        action=REDRIVEN,
-        decision="allowed",
+    said = MessageRedriven(
+        message_id=dead.message.message_id,
+        redriven_as=one.message_id or "",
+        agent=dead.agent,
+        attempt=dead.message.attempt + 1,
+        principal=dead.principal,
         rule="redrive.principal" if user == dead.principal else f"rbac.{PERMISSION}",
         reason=f"{dead.agent} had given it up: {dead.reason}"[:4000],
-        details={
-            "message_id": dead.message.message_id,
-            "redriven_as": one.message_id,
-            "agent": dead.agent,
-            "attempt": dead.message.attempt + 1,
-            "principal": dead.principal,
-        },
     )
     return Message(
         message_id=f"{one.message_id}-fact",
@@ -266,8 +262,8 @@ def _fact(one: Redriven, user: str, now: int) -> Message:
         from_agent=USER + user,
         to_agent=EVERYONE,
         message_type="event",
-        kind=AuditRecorded.kind(),
-        content=fact.model_dump_json(),
+        kind=MessageRedriven.kind(),
+        content=said.model_dump_json(),
         timestamp=now,
         principal=user,
     )

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bus.audit import is_audit
 from schemas.envelope import EVERYONE, Message, is_user
 
 RECEIPT = "receipt"
-AUDIT = "AuditRecorded"
+#: What a person says of redriving a message stands beside the agents' facts of it.
+REDRIVEN = "MessageRedriven"
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,7 @@ def _document(step: Step) -> dict[str, Any]:
 
 
 def _is_fact(row: Message) -> bool:
-    return row.kind == AUDIT and row.message_type == "event"
+    return is_audit(row) or (row.kind == REDRIVEN and row.message_type == "event")
 
 
 def _fact(row: Message) -> Fact:

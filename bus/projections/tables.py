@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bus.audit import is_audit
+from bus.audit import is_audit, says_fact
 from bus.log.table import DeltaLog
 from bus.projections.projector import Accept, Project, Projection, payload_of
 from schemas.columns import TableSchema
@@ -18,7 +18,7 @@ EXECUTION = "ExecutionAgent"
 
 
 def event_row(message: Message) -> Mapping[str, Any] | None:
-    if message.message_type != "event" or is_audit(message):
+    if message.message_type != "event" or says_fact(message):
         return None
     return {
         "message_id": message.message_id,
@@ -33,8 +33,11 @@ def event_row(message: Message) -> Mapping[str, Any] | None:
 
 
 def audit_row(message: Message) -> Mapping[str, Any] | None:
-    if not is_audit(message):
-        return None
+    return fact_row(message) if is_audit(message) else None
+
+
+def fact_row(message: Message) -> Mapping[str, Any]:
+    """Of a row that says a fact, whoever does."""
     fact = payload_of(message)
     return {
         "message_id": message.message_id,

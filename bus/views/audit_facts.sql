@@ -1,4 +1,4 @@
--- Every audit fact, in its writer's chain: what was decided or done, by which rule of which policy, on whose behalf.
+-- Every audit fact, in its writer's chain (agents state them; what a person's key signed is none): what was decided or done, by which rule of which policy, on whose behalf.
 -- The state it was decided on is agent_messages WHERE log_version < log_version of the fact.
 SELECT log_version, seq, timestamp AS recorded_at,
   get_json_object(content, '$.writer') AS writer,
@@ -12,4 +12,4 @@ SELECT log_version, seq, timestamp AS recorded_at,
   get_json_object(content, '$.details') AS details,
   correlation_id, causation_id, message_id, key_id, date
 FROM valid_messages
-WHERE message_type = 'event' AND kind = 'AuditRecorded'
+WHERE message_type = 'event' AND kind = 'AuditRecorded' AND from_agent NOT LIKE 'user:%'

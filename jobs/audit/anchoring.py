@@ -78,7 +78,7 @@ def _known(rows: pa.Table, keyring: Keyring, place: tuple[str, str]) -> list[Anc
     """Anchors of the log in their order. Raises Untrusted: on what does not hold nothing is built."""
     witness = KeyWitness(keyring, UPKEEP, place)
     found: list[Anchor] = []
-    for version, document in recorded(rows.sort_by("log_version")):
+    for version, document in recorded(rows, keyring, place):
         try:
             anchor = Anchor.parse(json.dumps(document))
         except ValueError as error:
@@ -105,7 +105,7 @@ def _made(
         commits[-1 if raw["log_version"] is None else raw["log_version"]].append(merkle.leaf_of(raw, *place))
     for message in codec.from_arrow(rows.filter(pc.equal(rows.column("kind"), "AuditRecorded"))):
         if is_audit(message) and keyring.accepts(message, *place):
-            # Whoever has a key can sign one that is none: an anchor says nothing of it, `audit verify` names it.
+            # Whoever speaks for an agent can sign one that is none: an anchor says nothing of it, `audit verify` names it.
             fact = payload_of(message)
             writer, sequence = fact.get("writer"), fact.get("sequence")
             if isinstance(writer, str) and isinstance(sequence, int):

@@ -19,8 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bus.audit import GENESIS
+from bus.audit import GENESIS, is_audit
 from bus.keys import Keyring, KeyWitness
+from bus.log import rows as codec
+from bus.projections.projector import payload_of
 from jobs.agents import UPKEEP
 from jobs.audit.chains import Chains
 from jobs.audit.merkle import Peaks, root_of
@@ -100,22 +102,21 @@ class Source:
     lines: Sequence[str]
 
 
-def of_log(rows: pa.Table) -> Source:
+def of_log(rows: pa.Table, keyring: Keyring, place: tuple[str, str]) -> Source:
     """Those that stand in the log itself. `rows`: all of them, in order."""
-    return Source("the log", [json.dumps(found) for _, found in recorded(rows)])
+    return Source("the log", [json.dumps(found) for _, found in recorded(rows, keyring, place)])
 
 
-def recorded(rows: pa.Table) -> Iterator[tuple[int, Any]]:
-    """Version of the fact, and the anchor it holds, in log order."""
+def recorded(rows: pa.Table, keyring: Keyring, place: tuple[str, str]) -> Iterator[tuple[int, Any]]:
+    """Version of the fact, and the anchor it holds, in log order. A row that upkeep's key did not sign holds none."""
     mine = pc.and_(pc.equal(rows.column("kind"), "AuditRecorded"), pc.equal(rows.column("from_agent"), UPKEEP))
     told = pc.and_(mine, pc.match_substring(rows.column("content"), f'"{ACTION}"'))
-    for row in rows.filter(told).select(["log_version", "content"]).to_pylist():
-        try:
-            fact = json.loads(row["content"])
-        except (ValueError, RecursionError):
+    for message in codec.from_arrow(rows.filter(told)):
+        if not is_audit(message) or message.from_agent != UPKEEP or not keyring.accepts(message, *place):
             continue
-        if isinstance(fact, dict) and fact.get("action") == ACTION and isinstance(fact.get("details"), dict):
-            yield row["log_version"], fact["details"].get("anchor")
+        fact = payload_of(message)
+        if fact.get("action") == ACTION and isinstance(fact.get("details"), dict):
+            yield message.log_version, fact["details"].get("anchor")
 
 
 class Anchors:
@@ -230,7 +231,7 @@ class Anchors:
     def _writers(self, where: str, anchor: Anchor, chains: Chains) -> None:
         for writer, (sequence, digest) in anchor.writers.items():
             found = chains.remembered.get((writer, sequence))
-            if found == digest:
+            if found == digest or (writer, sequence, digest) in chains.imitated:
                 continue
             known = chains.ends.get(writer)
             if known is None:

@@ -17,6 +17,8 @@ class Chains:
         self._ends: dict[str, tuple[int, str]] = {}
         self._wanted = frozenset(wanted)
         self.remembered: dict[tuple[str, int], str] = {}
+        #: What people signed as facts of these places: nothing of a chain, but an old anchor may speak of it.
+        self.imitated: set[tuple[str, int, str]] = set()
 
     def take(self, fact: Mapping[str, Any], digest: str, where: str) -> None:
         """The next fact of the log. `digest`: sha256 over what is signed of it."""
@@ -40,6 +42,13 @@ class Chains:
         self._ends[writer] = (sequence, digest)
         if (writer, sequence) in self._wanted:
             self.remembered.setdefault((writer, sequence), digest)
+
+    def ignore(self, fact: Mapping[str, Any], digest: str) -> None:
+        """What looks like a fact and was signed by a person. Before it counted for nothing, anchors took it for one."""
+        self._report.checked["facts of people, which are none"] += 1
+        writer, sequence = str(fact.get("writer")), fact.get("sequence")
+        if isinstance(sequence, int) and (writer, sequence) in self._wanted:
+            self.imitated.add((writer, sequence, digest))
 
     @property
     def ends(self) -> Mapping[str, tuple[int, str]]:

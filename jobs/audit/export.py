@@ -17,9 +17,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bus import views
+from bus.keys import Keyring
 from bus.log.contents import load
 from jobs.audit import merkle, standing
-from jobs.audit.anchors import Anchor, Source, recorded
+from jobs.audit.anchors import Anchor, Source, of_log
 from jobs.audit.html import report_html
 from jobs.audit.report import AuditReport
 from jobs.audit.signatures import raws
@@ -65,7 +66,7 @@ def export(
     report = verification(system, anchors)
     _rows(folder, rows)
     _keys(system, folder)
-    lines = _anchors(found, anchors, last)
+    lines = _anchors(found, Keyring.load(system.home.keys), (table_id, system.settings.env), anchors, last)
     if lines:
         (folder / "anchors.jsonl").write_text("".join(f"{line}\n" for line in lines))
     bundle = {
@@ -106,10 +107,12 @@ def _keys(system: System, folder: Path) -> None:
         shutil.copyfile(system.home.keys / name, folder / "keys" / name)
 
 
-def _anchors(rows: pa.Table, sources: Sequence[Source], last: int) -> list[str]:
+def _anchors(
+    rows: pa.Table, keyring: Keyring, place: tuple[str, str], sources: Sequence[Source], last: int
+) -> list[str]:
     """Those of the log and of elsewhere that speak of versions up to `last`, each once, as they stand."""
     known: dict[str, Anchor] = {}
-    for line in (*(json.dumps(found) for _, found in recorded(rows)), *(line for one in sources for line in one.lines)):
+    for line in (*of_log(rows, keyring, place).lines, *(line for one in sources for line in one.lines)):
         try:
             anchor = Anchor.parse(line)
         except ValueError:

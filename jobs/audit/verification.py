@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from bus.audit import is_audit
+from bus.audit import is_audit, says_fact
 from bus.conversations import Conversations
 from bus.fold import State, is_binding
 from bus.ids import IdSet
@@ -42,15 +42,15 @@ def verification(system: System, anchors: Sequence[Source] = (), many: int | Non
     projections = list(compared(PROJECTIONS, system.log, report).values())
     entries = Entries(source, report)
     rows = all_rows(source, report)
-    anchored = Anchors([of_log(rows), *anchors], keyring, place, report)
-    walk = _Walk(system, place[1], anchored, entries, projections, report)
+    anchored = Anchors([of_log(rows, keyring, place), *anchors], keyring, place, report)
+    walk = Walk(system, place[1], anchored, entries, projections, report)
     for chunk in signatures.checked(rows, system.home.keys, *place, many=signatures.MANY if many is None else many):
         walk.take(chunk)
     walk.end()
     return report
 
 
-class _Walk:
+class Walk:
     """The log from its beginning: what each check has to remember, and no more."""
 
     def __init__(
@@ -158,7 +158,7 @@ class _Walk:
             what = "a row with this id stands in the log before: this one is a copy, which nobody obeys"
             self._report.add("log.repeated", where(message), what)
         self._principal(message)
-        payload = payload_of(message) if message.message_type != "receipt" or not is_valid else _outcome(message)
+        payload = payload_of(message) if message.message_type != "receipt" or not is_valid else outcome_of(message)
         if message.message_type == "receipt":
             self._report.checked["receipts"] += 1
             if payload.get("outcome") == "rejected":
@@ -169,6 +169,8 @@ class _Walk:
         elif is_new:
             if is_audit(message) and digest is not None:
                 self._chains.take(payload, digest, where(message))
+            elif says_fact(message) and digest is not None:
+                self._chains.ignore(payload, digest)
             self._grants.take(message, payload)
 
     def _principal(self, message: Message) -> None:
@@ -222,7 +224,7 @@ def _messages(chunk: Checked) -> Iterator[Message]:
         yield from codec.from_arrow(rows.slice(place, 1))
 
 
-def _outcome(receipt: Message) -> dict[str, Any]:
+def outcome_of(receipt: Message) -> dict[str, Any]:
     """Of a receipt, whether it was rejected; the others need not be parsed."""
     return dict(payload_of(receipt)) if '"rejected"' in receipt.content else {}
 

@@ -370,6 +370,7 @@ class Anchors:
         self._ends: list[int] = []
         self._leaves: list[bytes] = []
         self.facts: dict[str, dict[int, str]] = defaultdict(dict)
+        self.imitated: set[tuple[str, str, str]] = set()
 
     def add(self, name: str, lines: Iterable[str]) -> None:
         before: dict[str, Any] | None = None
@@ -441,6 +442,8 @@ class Anchors:
 
     def _writers(self, at: str, anchor: dict[str, Any], first: int) -> None:
         for writer, (sequence, digest) in anchor["writers"].items():
+            if (writer, str(sequence), digest) in self.imitated:
+                continue  # a person's word, which an anchor took for a fact before it counted for nothing
             chain = self.facts.get(writer)
             if first and (chain is None or sequence < min(chain)):
                 continue  # it wrote this before what is here
@@ -472,6 +475,8 @@ class Walk:
         self._anchored: list[str] = []
         self._said_yes: dict[str, list[tuple[str, Any, Any]]] = defaultdict(list)
         self._asked: dict[str, dict[str, Any]] = {}
+        self._counted: dict[str, list[dict[str, Any]]] = {}
+        self._escalated: dict[str, set[str]] = defaultdict(set)
         self._grants: dict[str, dict[str, Any]] = {}
         self._revoked: set[str] = set()
         self._claims: Counter[str] = Counter()
@@ -533,7 +538,10 @@ class Walk:
             self._report.add("log.without_receipt", where(row), "it does not stand behind the receipt it belongs to")
         payload = said(row)
         if row["kind"] == "AuditRecorded" and row["message_type"] == "event":
-            self._fact(row, payload, data)
+            if row["from_agent"].startswith("user:"):
+                self._no_fact(payload, data)
+            else:
+                self._fact(row, payload, data)
         self._governed(row, payload)
 
     def _principal(self, row: Row) -> None:
@@ -577,6 +585,13 @@ class Walk:
         if row["from_agent"] == UPKEEP and fact.get("action") == "log.anchored":
             self._anchored.append(json.dumps((fact.get("details") or {}).get("anchor")))
 
+    def _no_fact(self, fact: dict[str, Any], data: bytes) -> None:
+        """Agents state facts. What a person signed counts for nothing, though an old anchor may speak of it."""
+        self._report.checked["facts of people, which are none"] += 1
+        self.anchors.imitated.add(
+            (str(fact.get("writer")), str(fact.get("sequence")), hashlib.sha256(data).hexdigest())
+        )
+
     def _governed(self, row: Row, payload: dict[str, Any]) -> None:
         sender, kind = row["from_agent"], row["kind"]
         grant_id = str(payload.get("grant_id"))
@@ -585,6 +600,11 @@ class Walk:
             self._said_yes[str(payload.get("approval_id"))].append(vote)
         elif sender == GOVERNANCE and kind == "ApprovalRequested":
             self._asked.setdefault(str(payload.get("approval_id")), payload)
+        elif sender == GOVERNANCE and kind == "ApprovalEscalated":
+            groups = {str(need.get("group")) for need in payload.get("to") or []}
+            self._escalated[str(payload.get("approval_id"))] |= groups
+        elif sender == GOVERNANCE and kind == "ApprovalDecided" and payload.get("decision") == "approved":
+            self._counted[str(payload.get("approval_id"))] = payload.get("votes") or []
         elif sender == GOVERNANCE and kind in ("RunCode", "ApprovalGranted") and isinstance(payload.get("grant"), dict):
             self._grant(row, payload["grant"])
         elif sender == GOVERNANCE and kind == "GrantRevoked" and not self._claims[grant_id]:
@@ -618,8 +638,40 @@ class Walk:
         asked = self._asked.get(str(grant.get("approval_id")))
         if asked is None:
             self._report.add("grant.unasked", where(row), "nobody was asked for its approval")
+        elif asked.get("needs") and self._counted.get(str(grant.get("approval_id"))):
+            self._votes(row, grant, approvers, [(actor, for_user) for actor, _, for_user in yes], asked["needs"])
         elif len(set(approvers)) < max((need.get("count", 1) for need in asked.get("needs") or []), default=1):
             self._report.add("grant.votes", where(row), f"only {', '.join(sorted(set(approvers)))} approved it")
+
+    def _votes(self, row: Row, grant: Row, approvers: list[str], yes: list[Any], needs: list[Row]) -> None:
+        """Each person takes one place of a group they were in when it was decided, as governance wrote it down then."""
+        votes = self._counted[str(grant.get("approval_id"))]
+        who = [(vote.get("actor"), vote.get("for_user")) for vote in votes]
+        people = [person for actor, for_user in who for person in {actor, for_user or actor}]
+        if sorted(str(actor) for actor, _ in who) != sorted(map(str, approvers)) or len(people) != len(set(people)):
+            self._report.add("grant.votes", where(row), "its approvers are not the different people who were counted")
+        for actor, _ in (one for one in who if one not in yes):
+            self._report.add("grant.approval", where(row), f"{actor} never signed this yes")
+        places = [str(need.get("group")) for need in needs for _ in range(int(need.get("count") or 1))]
+        anywhere = self._escalated[str(grant.get("approval_id"))]
+        groups = [set(vote.get("groups") or []) for vote in votes]
+        may_take = [[at for at, place in enumerate(places) if place in own or own & anywhere] for own in groups]
+        taken: dict[int, int] = {}
+
+        def takes(person: int, tried: set[int]) -> bool:
+            for place in may_take[person]:
+                if place not in tried:
+                    tried.add(place)
+                    if place not in taken or takes(taken[place], tried):
+                        taken[place] = person
+                        return True
+            return False
+
+        for person in range(len(votes)):
+            takes(person, set())
+        if len(taken) < len(places):
+            missing = ", ".join(place for at, place in enumerate(places) if at not in taken)
+            self._report.add("grant.votes", where(row), f"{', '.join(approvers)} approved it; nobody did of {missing}")
 
     def _claimed(self, row: Row, payload: dict[str, Any], grant_id: str) -> None:
         self._report.checked["executions"] += 1

@@ -19,7 +19,7 @@ from schemas.payloads.asking import (
     Source,
 )
 from schemas.payloads.base import Payload
-from schemas.payloads.bus import AuditRecorded, InstanceChanged, MessageExpired, Receipt
+from schemas.payloads.bus import AuditRecorded, InstanceChanged, MessageExpired, MessageRedriven, Receipt
 from schemas.payloads.governing import (
     ApprovalDecided,
     ApprovalEscalated,
@@ -31,6 +31,7 @@ from schemas.payloads.governing import (
     CancelExecution,
     CodeDryRun,
     CodeRun,
+    CountedVote,
     Decide,
     DecisionAnswered,
     Delegate,
@@ -103,6 +104,7 @@ KINDS: dict[str, type[Payload]] = {
         AddDocument,
         Receipt,
         MessageExpired,
+        MessageRedriven,
         AuditRecorded,
         InstanceChanged,
     )
@@ -126,6 +128,7 @@ __all__ = [
     "CodeDryRun",
     "CodeGenerated",
     "CodeRun",
+    "CountedVote",
     "Decide",
     "DecisionAnswered",
     "Delegate",
@@ -147,6 +150,7 @@ __all__ = [
     "InstanceChanged",
     "KnowledgeRetrieved",
     "MessageExpired",
+    "MessageRedriven",
     "Need",
     "Payload",
     "Receipt",

@@ -26,6 +26,23 @@ class MessageExpired(Payload):
     expires_at: int
 
 
+class MessageRedriven(Payload):
+    """Somebody had a message delivered again that `agent` had given up, and which rule let them; `reason` is the agent's.
+
+    It is that person's word, signed beside the message it speaks of: what agents state as facts is `AuditRecorded`.
+    """
+
+    message_id: str
+    redriven_as: str
+    agent: str
+    attempt: int
+    principal: str | None
+    action: Literal["message.redriven"] = "message.redriven"
+    decision: Literal["allowed"] = "allowed"
+    rule: str
+    reason: str
+
+
 class AuditRecorded(Payload):
     """One fact for the auditor. Writer, sequence and previous are filled in by the bus as it commits."""
 

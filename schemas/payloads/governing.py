@@ -167,14 +167,24 @@ class ApprovalEscalated(Payload):
     to: list[Need]
 
 
+class CountedVote(Payload):
+    """A yes that counted: `actor` signed it, for `for_user` if not for themselves. `groups`: of those that were asked, the
+    ones whose right it was belonged to at that moment, which no later policy says any more."""
+
+    actor: str
+    for_user: str | None = None
+    groups: list[str]
+
+
 class ApprovalDecided(Payload):
-    """The end of an approval. `actors`: everybody whose yes counted."""
+    """The end of an approval. `actors`: everybody whose yes counted; `votes`: the same with the groups they counted by."""
 
     approval_id: str
     decision: Literal["approved", "rejected", "expired", "changes_requested"]
     actor: str
     reason: str = ""
     actors: list[str] = []
+    votes: list[CountedVote] = []
 
 
 class DecisionAnswered(Payload):

@@ -19,8 +19,6 @@ MayRedrive = Callable[[str], bool]
 
 #: Fact of an agent that gave a message up -> the outcome that its receipt says.
 GIVEN_UP = {"message.dead": "dead", "message.rejected": "rejected", "message.expired": "expired"}
-#: The fact of whoever redrives.
-REDRIVEN = "message.redriven"
 #: What may redrive everybody's messages.
 PERMISSION = "agents.manage"
 
