@@ -10,6 +10,8 @@ from typing import Any
 
 from jobs.audit.report import AuditReport
 from schemas.envelope import USER, Message
+from schemas.payloads import Need
+from workers.governance.voting import in_words, matched
 from workers.ports import Roles, UnknownUser
 
 GOVERNANCE = "GovernanceAgent"
@@ -30,6 +32,8 @@ class _Approval:
     requested: Said | None = None
     votes: list[tuple[str, str, str | None]] = field(default_factory=list)
     no: set[tuple[str, str]] = field(default_factory=set)
+    #: The yeses that governance counted, with the groups that it counted them by; releases before this one said none.
+    counted: list[Said] = field(default_factory=list)
     escalated: list[Said] = field(default_factory=list)
 
 
@@ -123,6 +127,8 @@ class Grants:
         self._report.checked["approvals"] += 1
         approval = self._approvals[str(said.get("approval_id"))]
         decision, actor = said.get("decision"), str(said.get("actor"))
+        if decision == "approved":
+            approval.counted = [vote for vote in said.get("votes") or [] if isinstance(vote, dict)]
         wanted = {"rejected": "reject", "changes_requested": "changes"}.get(str(decision))
         if wanted is not None and (actor, wanted) not in approval.no:
             self._report.add("approval.unsigned", _where(message), f"{actor} never signed this: {decision}")
@@ -196,9 +202,38 @@ class Grants:
             for approver in approvers:
                 if not self._roles.allows(approver, "execution.approve"):
                     self._report.add("grant.approver", where, f"{approver}'s role does not allow approving")
+        elif approval.counted:
+            self._by_groups(where, approval, approvers, yes, needs)
         elif not any(self._enough(approvers, wanted) for wanted in (needs, approval.escalated) if wanted):
-            wanted = ", ".join(f"{need.get('count')} of {need.get('group')}" for need in needs)
-            what = f"{len(set(approvers))} approved it ({', '.join(sorted(set(approvers)))}); {wanted} are needed"
+            what = f"{len(set(approvers))} approved it ({', '.join(sorted(set(approvers)))}); {_in_words(needs)} are needed"
+            self._report.add("grant.votes", where, what)
+
+    def _by_groups(
+        self,
+        where: str,
+        approval: _Approval,
+        approvers: Sequence[str],
+        yes: Sequence[tuple[str, str, str | None]],
+        needs: Sequence[Said],
+    ) -> None:
+        """Counted as governance counts: each person fills one place of a group that they were in when it was decided."""
+        votes = [
+            (str(vote.get("actor")), vote.get("for_user"), set(vote.get("groups") or [])) for vote in approval.counted
+        ]
+        if sorted(actor for actor, _, _ in votes) != sorted(approvers):
+            self._report.add("grant.votes", where, "its approvers are not those whose votes were counted")
+        for actor, for_user, _ in votes:
+            if (actor, for_user) not in ((who, whose) for who, _, whose in yes):
+                self._report.add("grant.approval", where, f"{actor} never signed this yes")
+        people = [{actor, for_user or actor} for actor, for_user, _ in votes]
+        if len(set().union(*people)) != sum(map(len, people)):
+            self._report.add("grant.votes", where, "one person's yes was counted twice")
+        wanted, anywhere = {need.get("group") for need in needs}, {need.get("group") for need in approval.escalated}
+        may_fill = [{str(one) for one in (wanted if groups & anywhere else wanted & groups)} for _, _, groups in votes]
+        asked = [Need(group=str(need.get("group")), count=int(need.get("count") or 1)) for need in needs]
+        if missing := matched(may_fill, asked).remaining:
+            told = ", ".join(f"{actor} ({', '.join(sorted(groups)) or 'no group'})" for actor, _, groups in votes)
+            what = f"{told} approved it; {in_words(asked)} are needed, and {in_words(missing)} did not"
             self._report.add("grant.votes", where, what)
 
     def _enough(self, approvers: Sequence[str], needs: Sequence[Said]) -> bool:
@@ -263,6 +298,10 @@ class Grants:
             return bool(self._roles.role_of(name))
         except UnknownUser:
             return False
+
+
+def _in_words(needs: Sequence[Said]) -> str:
+    return ", ".join(f"{need.get('count')} of {need.get('group')}" for need in needs)
 
 
 def _sha256(text: object) -> str:

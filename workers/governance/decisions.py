@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from schemas.payloads import ApprovalDecided, ApprovalVoted, Decide, DecisionAnswered, Need
+from schemas.payloads import ApprovalDecided, ApprovalVoted, CountedVote, Decide, DecisionAnswered, Need
 from workers.governance.approvals import AUTHORITY, Approval, approvals
 from workers.governance.delegations import person
 from workers.governance.grants import Issue, issue
@@ -144,9 +145,16 @@ def _yes(office: Office, decision: Decide, message: Received, vote: _Vote, conte
         actor=vote.yes.actor,
         reason=decision.reason,
         actors=list(approvers),
+        votes=[_counted(office, yes, [*needs, *vote.anywhere]) for yes in [*before, vote.yes]],
     )
     matter = matter_behind(approval, context.conversation)
     return [event(ended), *issue(office, matter, why, context, **facts), reply(message, answer)]
+
+
+def _counted(office: Office, yes: Yes, asked: Sequence[Need]) -> CountedVote:
+    """For whoever counts again: the policy of a later day may put other people into these groups."""
+    groups = office.electorate.groups_of(yes.person) & {need.group for need in asked}
+    return CountedVote(actor=yes.actor, for_user=None if yes.person == yes.actor else yes.person, groups=sorted(groups))
 
 
 def _ended(office: Office, decision: Decide, message: Received, vote: _Vote, context: Context) -> list[Outgoing]:
