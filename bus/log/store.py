@@ -8,9 +8,8 @@ import os
 import random
 import threading
 import time
-import uuid
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from bus.errors import UnfitStore
+from bus.log.spares import Spares
 
 Durability = Literal["os", "disk"]
 #: Where a table lives: a folder, or the URL of a place in an object store.
@@ -43,8 +43,10 @@ class Pace:
 
 #: Syncs of data files, beside those of the entries that name them.
 _SYNCS = ThreadPoolExecutor(4, thread_name_prefix="disk-sync")
-#: Seconds a writer waits for its turn at most.
-PATIENCE = 0.05
+#: Seconds a writer waits for its turn at most: longer than a large commit takes on a busy machine, or two of them race, and
+#: one has encoded and signed for nothing. And the same once a holder was not done by then, as one that was stopped.
+PATIENCE = 0.25
+IMPATIENCE = 0.001
 #: What link(2) says where there are no hard links.
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 
@@ -125,9 +127,11 @@ class LocalStore:
         self.durability = durability
         # Hidden from every Delta reader (leading underscore), on the same file system, so that link(2) works.
         self._scratch = f"{root}/_tailrace/tmp"
+        self._spares = Spares(self._scratch)
         self._known_folders: set[str] = set()
         self._thread = threading.local()
         self._turnstile: int | None = None
+        self._patience = PATIENCE
 
     def check(self) -> None:
         """Nothing to try: where link(2) is missing, the first entry cannot be written at all."""
@@ -136,23 +140,24 @@ class LocalStore:
         """For names that nobody else uses (data files with a random name): no link needed."""
         folder = self._folder_of(path)
         target = f"{self.uri}/{path}"
-        if self.durability == "os":
-            self._write(target, data)
-            return
         # It has to be on the disk before an entry names it, not before the entry is written beside it: the two syncs
         # share what the disk does for them. `put_if_absent` waits for it.
-        self._write(target, data, sync=False)
-        self._under_way().append(_SYNCS.submit(self._sync, target, folder))
+        self._place(data, lambda scratch: os.rename(scratch, target), sync=False)
+        if self.durability == "disk":
+            self._under_way().append(_SYNCS.submit(self._sync, target, folder))
 
     def put_if_absent(self, path: str, data: bytes) -> bool:
         folder = self._folder_of(path)
-        self._make_folder(self._scratch)
-        target, scratch = f"{self.uri}/{path}", f"{self._scratch}/{uuid.uuid4().hex}"
-        self._write(scratch, data)
-        try:
+        target = f"{self.uri}/{path}"
+
+        def link(scratch: str) -> None:
             self._wait_for_syncs()
             # link(2) fails when the name exists, and shows the whole file or nothing: the put-if-absent of POSIX.
             os.link(scratch, target)
+            os.unlink(scratch)
+
+        try:
+            self._place(data, link)
         except FileExistsError:
             return False
         except OSError as error:
@@ -162,21 +167,13 @@ class LocalStore:
                     "use another file system, or an object store"
                 ) from error
             raise
-        finally:
-            os.unlink(scratch)
         self._sync_folder(folder)
+        self._spares.refill()
         return True
 
     def replace(self, path: str, data: bytes) -> None:
         folder = self._folder_of(path)
-        self._make_folder(self._scratch)
-        scratch = f"{self._scratch}/{uuid.uuid4().hex}"
-        self._write(scratch, data)
-        try:
-            os.replace(scratch, f"{self.uri}/{path}")
-        except OSError:
-            os.unlink(scratch)
-            raise
+        self._place(data, lambda scratch: os.replace(scratch, f"{self.uri}/{path}"))
         self._sync_folder(folder)
 
     @contextmanager
@@ -188,7 +185,7 @@ class LocalStore:
             # The folder itself: no file for it, and nothing that is open for writing.
             self._turnstile = os.open(f"{self.uri}/_delta_log", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             weakref.finalize(self, os.close, self._turnstile)
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + self._patience
         ours = False
         while not ours and time.monotonic() < deadline:
             try:
@@ -198,6 +195,7 @@ class LocalStore:
                 time.sleep(random.uniform(0.0001, 0.0005))
             except OSError:  # a file system without such locks
                 break
+        self._patience = PATIENCE if ours else IMPATIENCE
         try:
             yield
         finally:
@@ -264,17 +262,25 @@ class LocalStore:
                 os.unlink(target)
             raise
 
-    def _write(self, target: str, data: bytes, sync: bool = True) -> None:
-        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    def _place(self, data: bytes, place: Callable[[str], None], sync: bool = True) -> None:
+        """Write a scratch file, and have it put where it belongs; nothing of it stays behind when that fails."""
+        self._make_folder(self._scratch)
+        scratch, descriptor = self._spares.take()
+        try:
+            self._fill(descriptor, data, sync)
+            place(scratch)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(scratch)  # a full disk must not leave half a file behind
+            raise
+
+    def _fill(self, descriptor: int, data: bytes, sync: bool) -> None:
         try:
             view = memoryview(data)
             while view:
                 view = view[os.write(descriptor, view) :]
             if self.durability == "disk" and sync:
                 os.fsync(descriptor)
-        except BaseException:
-            os.unlink(target)  # a full disk must not leave half a file behind
-            raise
         finally:
             os.close(descriptor)
 

@@ -76,7 +76,8 @@ def test_a_store_is_a_dictionary(kind: str, operations: list[tuple[str, str, byt
                 case _:
                     store.delete(name)
                     model.pop(name, None)
-        assert {one.path: one.size for one in store.list()} == {name: len(data) for name, data in model.items()}
+        listed = [one for one in store.list() if not one.path.startswith("_tailrace/tmp/")]
+        assert {one.path: one.size for one in listed} == {name: len(data) for name, data in model.items()}
         assert all(store.get(name) == data and store.exists(name) for name, data in model.items())
         assert store.get("nothing") is None
         for after in ("", "0.json", "1.json"):
