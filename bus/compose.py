@@ -6,7 +6,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypedDict
 
@@ -47,6 +47,11 @@ ROW_KEYS = frozenset(
     }
 )
 
+#: Fields that are made here when nobody gives them.
+_MADE_HERE = frozenset({"message_id", "correlation_id", "causation_id", "traceparent", "not_before", "expires_at"})
+#: Kinds of messages to an agent that are remembered, at most.
+_ALIKE_KEPT = 1_000
+
 #: One message for `send_many`: (agent, payload), or a row with `ROW_KEYS`.
 Item = tuple[str, Payload] | Mapping[str, Any]
 
@@ -62,9 +67,27 @@ class Composer:
 
     user: str
     now_micros: Callable[[], int]
+    #: First messages to an agent of a kind, by both: what they say besides was checked, and a copy needs no validation.
+    _alike: dict[tuple[str, str], Message] = field(default_factory=dict, compare=False, repr=False)
 
     def message(self, to: str, payload: Payload, **envelope: Any) -> Message:
-        return self._message(to, payload.kind(), payload.model_dump_json(), **envelope)
+        kind, content = payload.kind(), payload.model_dump_json()
+        if envelope.keys() - _MADE_HERE or any(value is not None for value in envelope.values()):
+            return self._message(to, kind, content, **envelope)
+        alike = self._alike.get((to, kind))
+        if alike is None:
+            if len(self._alike) >= _ALIKE_KEPT:
+                self._alike.clear()
+            alike = self._alike[to, kind] = self._message(to, kind, content)
+            return alike
+        check_size(kind, content)
+        return alike.with_fields(
+            message_id=str(uuid.uuid4()),
+            correlation_id=str(uuid.uuid4()),
+            traceparent=new_traceparent(),
+            content=content,
+            timestamp=self.now_micros(),
+        )
 
     def item(self, item: Item) -> Message:
         """Raises NotAMessage for a row that is none, with what is missing or unknown."""

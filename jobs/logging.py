@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 
 from bus.redaction import Redactor
+from workers.runtime.under_way import say_message
 
 
 def configure(level: str = "INFO", json_lines: bool = False, redactor: Redactor | None = None) -> None:
@@ -32,6 +33,7 @@ def configure(level: str = "INFO", json_lines: bool = False, redactor: Redactor 
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            say_message,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.StackInfoRenderer(),

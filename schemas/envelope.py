@@ -29,7 +29,12 @@ _NULL = _length(-1)
 _SHORT = 512
 _LENGTHS = [_length(length) for length in range(_SHORT)]
 _signed_fields = itemgetter(*SIGNED_COLUMNS)
-_set = object.__setattr__
+#: What a model keeps beside its class, written straight into its slots: `object.__setattr__` would look each of them up by
+#: name, which is most of what a copy costs.
+_set_values, _set_fields, _set_extra, _set_private = (
+    vars(BaseModel)[slot].__set__
+    for slot in ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
+)
 
 
 class Message(BaseModel):
@@ -67,10 +72,10 @@ class Message(BaseModel):
     def of_sound(fields: dict[str, Any]) -> Message:
         """All fields, known to be what a message asks for: nothing is validated, and the dictionary becomes the message."""
         made = object.__new__(Message)
-        _set(made, "__dict__", fields)
-        _set(made, "__pydantic_fields_set__", _ALL_FIELDS)
-        _set(made, "__pydantic_extra__", None)
-        _set(made, "__pydantic_private__", None)
+        _set_values(made, fields)
+        _set_fields(made, _ALL_FIELDS)
+        _set_extra(made, None)
+        _set_private(made, None)
         return made
 
     @property

@@ -6,7 +6,7 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -47,13 +47,13 @@ Answer = Callable[[BaseException | None, int], None]
 
 
 class _Submission:
-    """Messages that are committed together or not at all. `keys`: what they decide."""
+    """Messages that are committed together or not at all. `deciding`: those that decide something, each with its key."""
 
-    __slots__ = ("_answer", "answered", "keys", "messages")
+    __slots__ = ("_answer", "answered", "deciding", "messages")
 
     def __init__(self, messages: Sequence[Message], answer: Answer) -> None:
         self.messages = messages
-        self.keys: list[str] | None = None
+        self.deciding: list[tuple[str, Message]] | None = None
         self.answered = False
         self._answer = answer
 
@@ -172,11 +172,21 @@ class LogBus:
         except Exception as error:
             done.set_exception(error)
             return done
+        bulk = _Bulk(columns, sealed, done)
+        # Here as well when nothing else is under way: of two threads that hardly ever let go of the interpreter, one encoding
+        # and one writing, each waits for the other most of the time.
+        if self._submissions.empty() and self._alone.acquire(blocking=False):
+            try:
+                if not self._closed:
+                    self._commit_bulk(bulk)
+                    return done
+            finally:
+                self._alone.release()
         with self._gate:
             if self._closed:
                 done.set_exception(Closed("the bus is closed"))
             else:
-                self._submissions.put(_Bulk(columns, sealed, done))
+                self._submissions.put(bulk)
         return done
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
@@ -286,15 +296,19 @@ class LogBus:
             while pending:
                 if time.monotonic() - self._rivals_seen < RIVALRY:
                     time.sleep(random.uniform(0.5, 1.5) * COURTESY)  # whoever has just won lets others win
-                with self._lock, self.table.store.turn():
-                    # Where looking costs a request, whoever won last time tries at once: losing tells as much as looking.
-                    known = self._follower.head
-                    if not self._unrivalled and self.catch_up() > known:
-                        self._rivals_seen = time.monotonic()
-                    pending = self._still_wanted(pending)
-                    if not pending:
-                        return
-                    if self._put(pending):
+                with self._lock:
+                    with self.table.store.turn():
+                        # Where looking costs a request, whoever won last time tries at once: losing tells as much.
+                        known = self._follower.head
+                        if not self._unrivalled and self.catch_up() > known:
+                            self._rivals_seen = time.monotonic()
+                        pending = self._still_wanted(pending)
+                        if not pending:
+                            return
+                        rows = self._put(pending)
+                    if rows is not None:  # what follows is nothing that rivals have to wait for
+                        self._follower.fold(self._follower.head + 1, rows, partial(self._told, own=True))
+                        self._waiter.hasten()
                         for one in pending:
                             one.settle(None, self._follower.head)
                         self._unrivalled = self.table.store.lists_at_once
@@ -316,32 +330,25 @@ class LogBus:
         taken: set[str] = set()
         kept: list[_Submission] = []
         for one in pending:
-            if one.keys is None:
-                one.keys = [key for message in one.messages if (key := decision_key(message))]
-            lost = self._lost(one, taken)
+            if one.deciding is None:
+                one.deciding = [(key, message) for message in one.messages if (key := decision_key(message))]
+            lost = next((key for key, message in one.deciding if key in taken or self.state.decided(message)), None)
             if lost is not None:
                 one.settle(Superseded(lost))
                 continue
-            taken.update(one.keys)
+            taken.update(key for key, _ in one.deciding)
             kept.append(one)
         return kept
 
-    def _lost(self, one: _Submission, taken: Set[str]) -> str | None:
-        for message in one.messages:
-            if (key := self.state.decided(message)) is not None:
-                return key
-        return next((key for key in one.keys or () if key in taken), None)
-
-    def _put(self, pending: Sequence[_Submission]) -> bool:
+    def _put(self, pending: Sequence[_Submission]) -> Sequence[Message] | None:
+        """The rows as they stand in the log now; None when the version is another's."""
         version = self._follower.head + 1
         rows = self._seal.apply([m for one in pending for m in one.messages], version)
-        decided = [key for one in pending for key in one.keys or ()]
+        decided = [key for one in pending for key, _ in one.deciding or ()]
         if not self.table.put_encoded(version, codec.encode(rows, version, decided)).won:
-            return False
+            return None
         self._seal.commit()
-        self._follower.fold(version, rows, partial(self._told, own=True))
-        self._waiter.hasten()
-        return True
+        return rows
 
 
 def _future() -> Future[int]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 import pyarrow as pa
@@ -43,10 +45,8 @@ class Columns:
     def __init__(self, rows: Sequence[Mapping[str, Any]], common: Mapping[str, Any]) -> None:
         self.size = len(rows)
         self._common = {**_USUAL, **common}
-        self._columns: dict[str, pa.Array] = {}
-        for name in SIGNED_COLUMNS:
-            if rows and name in rows[0]:
-                self._columns[name] = self._column(name, rows)
+        named = [name for name in SIGNED_COLUMNS if rows and name in rows[0]]
+        self._columns = {name: _column(name, values) for name, values in zip(named, _values(named, rows), strict=True)}
         strangers = {name for row in rows[:1] for name in row} - set(SIGNED_COLUMNS)
         if strangers:
             raise NotAMessage(
@@ -72,18 +72,6 @@ class Columns:
             self._columns["content"] = pa.array(changed, type=_SCHEMA.field("content").type)
         else:
             self._common["content"] = change(str(self._common["content"]))
-
-    def _column(self, name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Array:
-        try:
-            values = [row[name] for row in rows]
-        except KeyError:
-            raise NotAMessage(
-                f"{name} is in the first row and missing in another: all rows need the same columns"
-            ) from None
-        try:
-            return pa.array(values, type=_SCHEMA.field(name).type)
-        except (pa.ArrowException, TypeError, OverflowError) as error:
-            raise NotAMessage(f"{name}: {error}") from error
 
     def _check(self) -> None:
         for name, column in self._columns.items():
@@ -145,10 +133,10 @@ class Columns:
         schema = _SCHEMA
         made: dict[str, pa.Array] = {
             "log_version": pa.repeat(pa.scalar(version, pa.int64()), self.size),
-            "seq": pa.array(range(self.size), pa.int32()),
+            "seq": _places(self.size, 1),
         }
         if signatures is not None:
-            of_row = pa.array([place // signatures.width for place in range(self.size)], pa.int32())
+            of_row = _places(self.size, signatures.width)
             made["signature"] = pa.DictionaryArray.from_arrays(of_row, pa.array(signatures.texts, pa.string()))
             place = schema.get_field_index("signature")
             schema = schema.set(place, pa.field("signature", made["signature"].type))
@@ -175,6 +163,12 @@ def stats(table: pa.Table) -> dict[str, Any]:
     return {"minValues": least, "maxValues": most, "nullCount": dict.fromkeys(AGENT_MESSAGES.stats, 0)}
 
 
+@lru_cache(maxsize=16)
+def _places(size: int, width: int) -> pa.Array:
+    """0, 1, 2 …, each `width` times."""
+    return pa.array([place // width for place in range(size)], pa.int32())
+
+
 def _plain(column: Any) -> Any:
     """Times as the integers they are."""
     return column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column
@@ -192,6 +186,25 @@ def _field(value: str | int | None) -> bytes:
 def _is_one(column: pa.Array) -> bool:
     """Whether all rows say the same."""
     return len(column) > 0 and not column.null_count and pc.all(pc.equal(column, column[0])).as_py()
+
+
+def _values(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Iterable[Sequence[Any]]:
+    """The values under each of these names, in one pass. Raises NotAMessage."""
+    if len(names) < 2:
+        return [[row.get(name) for row in rows] for name in names]
+    try:
+        return zip(*map(itemgetter(*names), rows), strict=True)
+    except KeyError as error:
+        raise NotAMessage(
+            f"{error.args[0]} is in the first row and missing in another: all rows need the same columns"
+        ) from None
+
+
+def _column(name: str, values: Sequence[Any]) -> pa.Array:
+    try:
+        return pa.array(values, type=_SCHEMA.field(name).type)
+    except (pa.ArrowException, TypeError, OverflowError) as error:
+        raise NotAMessage(f"{name}: {error}") from error
 
 
 #: What stands before a field in every row, and what makes up the rest of it, piece by piece.

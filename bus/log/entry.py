@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -14,6 +15,8 @@ from schemas.columns import TableSchema
 ENGINE = "tailrace/0.1"
 #: Tag of a file: the versions whose rows it holds.
 SPAN = "tailrace.versions"
+#: Made once: `json.dumps` makes one for each call that wants no spaces.
+_json = json.JSONEncoder(separators=(",", ":")).encode
 
 #: Readers open such a table with protocol 1. `tailraceLog` is a writer feature nobody else has: every other writer refuses.
 PROTOCOL = {
@@ -167,7 +170,7 @@ def add_action(one: Added, now_ms: int, data_change: bool) -> dict[str, Any]:
         "size": one.size,
         "modificationTime": now_ms,
         "dataChange": data_change,
-        "stats": json.dumps(one.stats, separators=(",", ":")),
+        "stats": _json(one.stats),
     }
     return body if one.span is None else body | {"tags": {SPAN: f"{one.span[0]}-{one.span[1]}"}}
 
@@ -296,8 +299,12 @@ def check_metadata(metadata: Mapping[str, Any], schema: TableSchema) -> None:
 
 
 def data_path(partition: Mapping[str, str | None], name: str) -> str:
-    folders = [f"{quote(key)}={quote(value or '__HIVE_DEFAULT_PARTITION__')}" for key, value in partition.items()]
-    return "/".join([*folders, name])
+    return "/".join([*map(_folder, partition, partition.values()), name])
+
+
+@lru_cache(maxsize=100)
+def _folder(key: str, value: str | None) -> str:
+    return f"{quote(key)}={quote(value or '__HIVE_DEFAULT_PARTITION__')}"
 
 
 def _info(now_ms: int, operation: str, commit_id: str, decided: Sequence[str]) -> dict[str, Any]:
@@ -312,4 +319,4 @@ def _info(now_ms: int, operation: str, commit_id: str, decided: Sequence[str]) -
 
 
 def _lines(*actions: Mapping[str, Any]) -> bytes:
-    return ("\n".join(json.dumps(action, separators=(",", ":")) for action in actions) + "\n").encode()
+    return ("\n".join(map(_json, actions)) + "\n").encode()

@@ -7,7 +7,7 @@ One row group, one uncompressed plain page a column, every column optional: the 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from operator import itemgetter
 from typing import Any
 
@@ -52,9 +52,12 @@ def _list(kind: int, items: Sequence[bytes]) -> bytes:
 
 
 def _texts(values: Sequence[Any]) -> bytes:
+    if len(values) == 1:
+        data = values[0].encode()
+        return _length(len(data)) + data
     parts = [b""] * (2 * len(values))
-    parts[1::2] = data = [value.encode() for value in values]
-    parts[::2] = map(_length, map(len, data))
+    parts[1::2] = texts = [value.encode() for value in values]
+    parts[::2] = map(_length, map(len, texts))
     return b"".join(parts)
 
 
@@ -83,13 +86,18 @@ _TYPES: dict[str, tuple[int, bytes, Callable[[Sequence[Any]], bytes]]] = {
 }
 
 _OPTIONAL = 1
+#: Pages that are kept, at most.
+_ALIKE_KEPT = 2_000
 _PLAIN_AND_RLE = _list(_I32, [_zigzag(0), _zigzag(3)])
 
 
 class SmallParquet:
-    """Files of one table. Raises KeyError when made for a table with a column type it cannot write."""
+    """Files of one table. Raises KeyError when made for a table with a column type it cannot write.
 
-    def __init__(self, table: TableSchema) -> None:
+    `varied`: columns whose values hardly ever come again. A page of any other, the same in every row, is made once.
+    """
+
+    def __init__(self, table: TableSchema, varied: Set[str] = frozenset()) -> None:
         columns = [column for column in table.columns if column.name not in table.partition_by]
         self._pick = itemgetter(*(column.name for column in columns))
         self._encoders = [_TYPES[column.type][2] for column in columns]
@@ -107,43 +115,37 @@ class SmallParquet:
                 + _field(1, _LIST, _list(_BINARY, [name]))
                 + _field(1, _I32, _zigzag(0))
             )
+        self._repeating = {place for place, column in enumerate(columns) if column.name not in varied}
+        self._alike: dict[tuple[int, int, Any], tuple[bytes, bytes, bytes]] = {}
+        self._shapes: dict[int, _Shape] = {}
         self._footer = _field(1, _I32, _zigzag(1)) + _field(1, _LIST, _list(_STRUCT, schema))
 
     def encode(self, rows: Sequence[Mapping[str, Any]]) -> bytes:
         """The file's bytes. There is a row, and every row has every column; times are microseconds. Raises struct.error or
         AttributeError for a value that is not of its column's type."""
         count = len(rows)
+        shape = self._shapes.get(count) or self._shapes.setdefault(count, _Shape(count, self._heads))
         parts, offset = [_MAGIC], len(_MAGIC)
         chunks: list[bytes] = []
-        counted = _zigzag(count)
-        zigzags = _ZIGZAGS
-        page_tail = _field(2, _STRUCT, _field(1, _I32, counted) + b"\x15\x00\x15\x06\x15\x06" + _STOP) + _STOP
-        all_there, none_there = (
-            _length(len(run)) + run for run in (_varint(count << 1) + b"\x01", _varint(count << 1) + b"\x00")
-        )
-        columns = zip(*map(self._pick, rows), strict=True)
-        for values, encode, head in zip(columns, self._encoders, self._heads, strict=True):
+        counted, zigzags = shape.counted, _ZIGZAGS
+        for place, values in enumerate(zip(*map(self._pick, rows), strict=True)):
             first = values[0]
-            if values.count(first) == count:  # as most columns of a commit
-                page = none_there if first is None else all_there + encode([first]) * count
-            elif None not in values:
-                page = all_there + encode(values)
+            same = values.count(first) == count  # as most columns of a commit
+            if same and (first is None or place in self._repeating):
+                key = (place, count, first)
+                made = self._alike.get(key)
+                if made is None:
+                    if len(self._alike) >= _ALIKE_KEPT:
+                        self._alike.clear()
+                    made = self._alike[key] = self._column(shape, place, values, same)
             else:
-                levels = b"".join([b"\x02\x00" if value is None else b"\x02\x01" for value in values])
-                page = _length(len(levels)) + levels + encode([value for value in values if value is not None])
-            length = len(page)
-            size = zigzags[length] if length < 8192 else _zigzag(length)
-            header = b"\x15\x00\x15" + size + b"\x15" + size + page_tail
-            parts += (header, page)
-            total = len(header) + length
-            measured = zigzags[total] if total < 8192 else _zigzag(total)
+                made = self._column(shape, place, values, same)
+            page, head, measured = made
+            parts.append(page)
             where = zigzags[offset] if offset < 8192 else _zigzag(offset)
             # num_values, total_uncompressed_size, total_compressed_size, data_page_offset
-            chunks.append(
-                b"\x26" + where + b"\x1c" + head
-                + b"\x16" + counted + b"\x16" + measured + b"\x16" + measured + b"\x26" + where + _STOP + _STOP
-            )  # fmt: skip
-            offset += total
+            chunks.append(b"\x26" + where + head + measured + where + b"\x00\x00")
+            offset += len(page)
         group = (
             _field(1, _LIST, _list(_STRUCT, chunks))
             + b"\x16"
@@ -155,3 +157,31 @@ class SmallParquet:
         footer = self._footer + b"\x16" + counted + _field(1, _LIST, _list(_STRUCT, [group]))
         footer += _field(2, _BINARY, _binary(_CREATED_BY)) + _STOP
         return b"".join((*parts, footer, _length(len(footer)), _MAGIC))
+
+    def _column(self, shape: _Shape, place: int, values: Sequence[Any], same: bool) -> tuple[bytes, bytes, bytes]:
+        """A column's page with its header, and what its chunk says before and after the page's offset comes up again."""
+        first, encode = values[0], self._encoders[place]
+        if same:
+            page = shape.none_there if first is None else shape.all_there + encode((first,)) * len(values)
+        elif None not in values:
+            page = shape.all_there + encode(values)
+        else:
+            levels = b"".join([b"\x02\x00" if value is None else b"\x02\x01" for value in values])
+            page = _length(len(levels)) + levels + encode([value for value in values if value is not None])
+        size = _zigzag(len(page))
+        page = b"\x15\x00\x15" + size + b"\x15" + size + shape.data_page + page
+        measured = b"\x16" + _zigzag(len(page))
+        return page, shape.heads[place], measured + measured + b"\x26"
+
+
+class _Shape:
+    """What pages and chunks of files with so many rows have in common."""
+
+    def __init__(self, count: int, heads: Sequence[bytes]) -> None:
+        self.counted = _zigzag(count)
+        self.all_there, self.none_there = (
+            _length(len(run)) + run for run in (_varint(count << 1) + b"\x01", _varint(count << 1) + b"\x00")
+        )
+        inner = _field(1, _I32, self.counted) + b"\x15\x00\x15\x06\x15\x06" + _STOP
+        self.data_page = _field(2, _STRUCT, inner) + _STOP
+        self.heads = [b"\x1c" + head + b"\x16" + self.counted for head in heads]

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any
 
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 from bus.log.entry import Entry
 from bus.log.parquet import SmallParquet
 from bus.log.sound import sound
-from bus.log.table import DeltaLog, Encoded, parquet
+from bus.log.table import VARIED, DeltaLog, Encoded, parquet
 from schemas.envelope import EVERYONE, MALFORMED, Message, is_user
 from schemas.tables import AGENT_MESSAGES
 
@@ -25,7 +26,7 @@ _validated = Message.__pydantic_validator__.validate_python  # what `model_valid
 _NULLS = dict.fromkeys(_NAMES)
 _values_of = itemgetter(*_NAMES)
 _LOG_VERSION, _SEQ = _NAMES.index("log_version"), _NAMES.index("seq")
-_SMALL = SmallParquet(AGENT_MESSAGES)
+_SMALL = SmallParquet(AGENT_MESSAGES, VARIED | {"log_version"})
 
 #: Rows that are written without pyarrow.
 BY_HAND = 250
@@ -41,8 +42,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 QUARANTINE = "GovernanceAgent"
 
 
-def to_arrow(messages: Sequence[Message], version: int) -> pa.Table:
-    """Rows of the commit that tries to be `version`, in their order."""
+def to_arrow(messages: Sequence[Message], version: int, *, shared: bool = False) -> pa.Table:
+    """Rows of the commit that tries to be `version`, in their order. `shared`: signatures as a dictionary, for a file."""
     if not messages:
         return _SCHEMA.empty_table()
     columns: list[pa.Array] = []
@@ -54,15 +55,33 @@ def to_arrow(messages: Sequence[Message], version: int) -> pa.Table:
             values = range(len(messages))
         elif given.count(given[0]) == len(given):  # as in most columns of a commit: one value, instead of a list of it
             values = given[:1]
+        elif shared and field.name == "signature":
+            columns.append(_shared(given))
+            continue
         column = pa.array(values, type=field.type)
         columns.append(column if len(column) == len(messages) else pa.repeat(column[0], len(messages)))
-    return pa.Table.from_arrays(columns, schema=_SCHEMA)
+    return pa.Table.from_arrays(columns, names=_NAMES) if shared else pa.Table.from_arrays(columns, schema=_SCHEMA)
+
+
+def _shared(texts: Sequence[str | None]) -> pa.Array:
+    """Signatures as they come: the rows of a group have one long text between them, which is stored once."""
+    kept: list[str | None] = []
+    places: list[int] = []
+    last: object = kept  # is no text
+    for text in texts:
+        if text is not last:
+            kept.append(text)
+            last = text
+        places.append(len(kept) - 1)
+    return pa.DictionaryArray.from_arrays(pa.array(places, pa.int32()), pa.array(kept, pa.string()))
 
 
 def encode(messages: Sequence[Message], version: int, decided: Sequence[str]) -> Encoded:
     """The commit that tries to be `version`, as it is stored."""
     if len(messages) > BY_HAND:
-        return Encoded(parquet(to_arrow(messages, version)), len(messages), row_stats(messages, version), decided)
+        return Encoded(
+            parquet(to_arrow(messages, version, shared=True)), len(messages), row_stats(messages, version), decided
+        )
     raws = [{**message.__dict__, "log_version": version, "seq": place} for place, message in enumerate(messages)]
     inline: list[dict[str, Any]] = []
     if len(messages) <= FEW and sum(len(message.content) for message in messages) <= INLINE:
@@ -182,13 +201,19 @@ def row_stats(messages: Sequence[Message], version: int) -> dict[str, Any]:
             "log_version": version,
         }
 
+    least = values(min)
     return {
-        "minValues": values(min),
-        "maxValues": values(max),
+        "minValues": least,
+        "maxValues": least if len(messages) == 1 else values(max),
         "nullCount": {"message_id": 0, "correlation_id": 0, "timestamp": 0, "log_version": 0},
     }
 
 
 def iso(micros: int) -> str:
-    moment = _EPOCH + timedelta(microseconds=micros)
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    seconds, rest = divmod(micros, 1_000_000)
+    return f"{_second(seconds)}.{rest:06d}Z"
+
+
+@lru_cache(maxsize=100)
+def _second(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat()[:19]

@@ -363,7 +363,7 @@ class DeltaLog:
 
 
 #: Columns whose values hardly repeat: a dictionary of them is a second copy.
-_VARIED = frozenset(
+VARIED = frozenset(
     (
         "message_id",
         "correlation_id",
@@ -388,7 +388,7 @@ def parquet(rows: pa.Table) -> bytes:
         rows,
         sink,
         compression="none" if small else {n: "none" if n == "signature" else "snappy" for n in rows.column_names},
-        use_dictionary=list(given) if small else [n for n in rows.column_names if n in given or n not in _VARIED],
+        use_dictionary=list(given) if small else [n for n in rows.column_names if n in given or n not in VARIED],
         write_statistics=False,
         store_schema=False,
     )

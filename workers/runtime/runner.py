@@ -27,6 +27,7 @@ from workers.runtime.clock import Clock, micros
 from workers.runtime.commits import Commits
 from workers.runtime.middleware import Handler, Middleware, stack
 from workers.runtime.redrive import MayRedrive, NotRedriven, original_of
+from workers.runtime.under_way import take_up
 
 log = structlog.get_logger(__name__)
 
@@ -125,9 +126,7 @@ class Runner:
 
     async def handle(self, message: Message) -> list[Message]:
         """The receipt of this message and what goes with it, to be committed. Raises nothing but a cancellation."""
-        structlog.contextvars.bind_contextvars(
-            worker=self.worker.name, message=message.message_id, correlation=message.correlation_id
-        )
+        take_up(self.worker.name, message)
         started = time.perf_counter()
         noted = Handling(child_traceparent(message.traceparent, message.correlation_id))
         under_way = _UnderWay(message, noted, started)
