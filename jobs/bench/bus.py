@@ -68,7 +68,8 @@ def _rivals(race: Race, postgres: Postgres | None, redis: Redis | None) -> list[
         found.append(race.best([Procrastinate(postgres, jobs, workers) for jobs, workers in sizes]))
         found.append(race.best([PostgresQueue(postgres, batch) for batch in (1, 10, 100)]))
     if redis is not None:
-        found.append(race.best([Dramatiq(redis, threads, n) for threads, n in [(1, 1), (8, 1), (4, 2), (8, 2)]]))
+        best = race.best([Dramatiq(redis, threads, n) for threads, n in [(1, 1), (8, 1), (4, 2), (8, 2)]])
+        found += [best, best.hasty()]
     return found
 
 
@@ -85,7 +86,7 @@ def _show(results: Sequence[Result], out: Measurements) -> None:
 def _goals(results: Sequence[Result], out: Measurements) -> None:
     by_name = {result.contestant.name: result for result in results if result.rates}
     ours, disk = by_name.get("Tailrace (tail, os)"), by_name.get("Tailrace (tail, disk)")
-    for rival in ("procrastinate", "dramatiq"):
+    for rival in ("procrastinate", "dramatiq", "dramatiq, hasty"):
         other = by_name.get(rival)
         if other is None:
             continue

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from jobs.bench.contestant import Contestant
 from jobs.bench.lane import Lane, NoReceipts, Rate
@@ -14,6 +15,7 @@ from jobs.bench.servers import Missing
 from jobs.bench.work import NoWord
 
 Say = Callable[[str], None]
+C = TypeVar("C", bound=Contestant)
 
 #: Numbers of messages of one start of a contestant; no two starts share any.
 SPAN = 10_000_000
@@ -87,9 +89,9 @@ class Race:
                     self._measure(result)
         return results
 
-    def best(self, variants: Sequence[Contestant]) -> Contestant:
+    def best(self, variants: Sequence[C]) -> C:
         """The variant with the highest rate in a short trial each; the last one when none can be tried."""
-        tried: list[tuple[float, Contestant]] = []
+        tried: list[tuple[float, C]] = []
         for one in variants:
             self._say(f"tuning {one.name}: {one.how}")
             try:
