@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from bus.streaming.spark_bus import SparkBus
     from bus.streaming.spark_log import SparkLog
     from jobs.facts import HostFacts
-    from jobs.unity import Unity
+    from jobs.unity import StateKeeping, Unity
     from workers.adapters.knowledge.store import KnowledgeStore
     from workers.governance.lineage import Lineage
     from workers.governance.policy import PolicyEngine
@@ -162,8 +162,10 @@ class System:
     def consumers(self, table: DeltaLog | SparkLog) -> Consumers:
         return Consumers(table, self.settings.consumer_lost_after_s)
 
-    def upkeep(self, name: str, heard: Callable[[Sequence[Message]], None] = lambda _: None) -> Upkeep:
+    def upkeep(self, name: str, heard: Callable[[Sequence[Message]], None] = lambda _: None) -> Upkeep | StateKeeping:
         """`heard`: told the rows of agent_messages. Raises MissingKey for it when this process cannot vouch for its states."""
+        if name == AGENT_MESSAGES.name and self.unity_schema is not None:
+            return self.unity.upkeep(heard)
         table = self.log(name)
         table_id = table.check()
         folding = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,9 @@ Say = Callable[[str], None]
 SAMPLE = "tpch"
 
 
+_SCHEMA = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+
+
 class InitFailed(RuntimeError):
     """A step of `tailrace init` failed; what was made so far is kept, and a second try goes on from there."""
 
@@ -33,7 +37,7 @@ def initialise(system: System, say: Say, scale: float = 0.01, own_agents: Sequen
     `own_agents`: `module:Class` of agents that get a key beside those that are there.
     """
     home = system.home
-    _settle_tables(home)
+    _settle_tables(system)
     for folder in (home.warehouse, home.checkpoints, home.logs, home.run):
         folder.mkdir(parents=True, exist_ok=True)
     say("keys")
@@ -52,8 +56,9 @@ def initialise(system: System, say: Say, scale: float = 0.01, own_agents: Sequen
         load_sample(home.warehouse / SAMPLE, scale)
 
 
-def _settle_tables(home: Home) -> None:
+def _settle_tables(system: System) -> None:
     """Where the tables are is decided once: another place would be another bus under the same keys."""
+    home = system.home
     before = home.noted_tables or (
         str(home.root / "tables") if (home.root / "tables" / AGENT_MESSAGES.name).exists() else None
     )
@@ -61,13 +66,13 @@ def _settle_tables(home: Home) -> None:
         raise InitFailed(f"this home has its tables at {before}, not at {home.tables}; choose another TAILRACE_HOME")
     if isinstance(home.tables, Path):
         home.tables.mkdir(parents=True, exist_ok=True)
-    elif home.catalogue is not None:
-        if home.catalogue.count(".") != 1:
-            raise InitFailed(f"{home.tables} names no schema: expected uc://catalog.schema")
-        home.root.mkdir(parents=True, exist_ok=True)
     else:
-        check_url(home.tables)
-        if not (home.keys / "keyring.json").exists() and home.has_log:
+        if home.catalogue is None:
+            check_url(home.tables)
+        elif not _SCHEMA.fullmatch(home.catalogue):
+            raise InitFailed(f"{home.tables} names no schema of a catalogue: expected uc://catalog.schema")
+        there = home.has_log if home.catalogue is None else system.unity.exists
+        if not (home.keys / "keyring.json").exists() and there:
             raise InitFailed(
                 f"the tables at {home.tables} are another home's, and new keys could not read what was signed there; "
                 f"copy that home's keyring.json, root.pub and the private keys this machine needs to {home.keys} first"

@@ -5,40 +5,37 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from bus import views
 from bus.audit import AuditChain
 from bus.base import Feed
-from bus.errors import LogMissing, UnfitStore
+from bus.errors import LogError, LogMissing, UnfitStore
 from bus.fold import State
 from bus.keys import Signer
+from bus.log.follower import Accept
+from bus.log.retention import Retained
 from bus.log.seal import SigningSeal
-from bus.streaming.client import is_remote, messages_log, messages_table
+from bus.log.snapshot import Snapshots
+from bus.log.store import Location
+from bus.log.upkeep import KEPT_STATES, Done
+from bus.streaming import client
 from bus.streaming.feed import ChangeFeed
 from bus.streaming.spark_bus import SparkBus, absorb_news
 from bus.streaming.spark_log import SparkLog, SparkPast
 from bus.streaming.spark_table import SparkTable
 from jobs.agents import Agent
+from schemas.envelope import Message
+from schemas.tables import AGENT_MESSAGES
 
 if TYPE_CHECKING:
     from jobs.bootstrap import System
 
 #: A renewal is an append through Spark: it must cost little beside the work.
 LEASE_S = 60.0
-#: Written states that are kept.
-KEPT_STATES = 2
-
-
-@dataclass(frozen=True)
-class Written:
-    """The state that upkeep wrote: hosts start from `version`, having read `commits` less."""
-
-    version: int
-    open: int
-    new: bool
+#: Commits after which the state is written down again: whoever starts reads so many at most.
+EVERY = 200
 
 
 class Unity:
@@ -46,7 +43,7 @@ class Unity:
 
     def __init__(self, system: System, table: Callable[[], SparkTable] | None = None) -> None:
         self._system = system
-        self._table = table or (lambda: messages_table(system.home))
+        self._table = table or (lambda: client.messages_table(system.home))
 
     @property
     def lease_s(self) -> float:
@@ -59,11 +56,20 @@ class Unity:
 
     @cached_property
     def log(self) -> SparkLog:
-        return messages_log(self._system.home, self.table)
+        return client.messages_log(self._system.home, self.table)
 
     @property
     def past(self) -> SparkPast:
         return SparkPast(self.log)
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a log already. An empty table, made for us by who may make one, is none."""
+        try:
+            self.table.check()
+        except LogMissing:
+            return False
+        return bool(self.log.scan(["message_id"])[0].num_rows)
 
     def check(self) -> str:
         """The table's id. Raises LogMissing naming what makes it."""
@@ -114,23 +120,54 @@ class Unity:
 
     def check_engine(self, engine: str) -> None:
         """Raises UnfitStore for Structured Streaming from afar."""
-        if engine != "tail" and is_remote(self.table.spark):
+        if engine != "tail" and client.is_remote(self.table.spark):
             raise UnfitStore(
                 "Structured Streaming hands its rows to code beside the data, and this Spark is a remote one; "
                 "use --engine tail (or TAILRACE_ENGINE=tail), or run the host on the cluster itself"
             )
 
-    # --- upkeep ------------------------------------------------------------------------------------------------------
-
-    def write_state(self) -> Written:
-        """Write down what is open, so that a start reads what came after it. Raises MissingKey without upkeep's key."""
+    def upkeep(self, heard: Callable[[Sequence[Message]], None]) -> StateKeeping:
+        """Raises MissingKey when this process cannot vouch for what it writes."""
         system = self._system
         table_id = self.check()
         snapshots = system.snapshots(self.log, table_id, writes=True)
-        state = snapshots.newest() or State()
-        known = state.version
-        absorb_news(self.table, state, system.accept(table_id))
-        if state.version > known:
-            snapshots.write(state)
-            snapshots.prune(KEPT_STATES)
-        return Written(state.version, len(state.open), state.version > known)
+        return StateKeeping(self.table, snapshots, system.accept(table_id), heard)
+
+
+class StateKeeping:
+    """Upkeep of a table that Spark keeps in shape itself: what is open is written down, so that a start reads little.
+
+    `heard`: told the rows that came.
+    """
+
+    def __init__(
+        self, table: SparkTable, snapshots: Snapshots, accept: Accept, heard: Callable[[Sequence[Message]], None]
+    ) -> None:
+        self._table = table
+        self._snapshots = snapshots
+        self._accept = accept
+        self._heard = heard
+        self._written = -1
+        #: As of the last pass.
+        self.state: State | None = None
+
+    def due(self) -> int:
+        """Nothing is so urgent that Spark should be asked for it several times a second: a pass comes when it is time."""
+        return 0
+
+    def run(self, force: bool = False) -> Done:
+        """Fold what came, and write the state down when that is worth it. `force`: for few commits too."""
+        done = Done(AGENT_MESSAGES.name)
+        if self.state is None:
+            written = self._snapshots.newest()
+            self.state, self._written = written or State(), -1 if written is None else written.version
+        known = self.state.version
+        done.version = absorb_news(self._table, self.state, self._accept, self._heard)
+        done.entries = max(done.version - max(known, 0), 0)
+        if self.state.version - self._written >= (1 if force else EVERY):
+            done.state = self._written = self._snapshots.write(self.state)
+            self._snapshots.prune(KEPT_STATES)
+        return done
+
+    def retain(self, days: int, archive: Location | None, upto: int | None = None) -> Retained:
+        raise LogError("rows of a table in Unity Catalog stay: it is append-only, and no place of ours to take from")

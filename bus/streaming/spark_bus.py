@@ -77,7 +77,7 @@ class SparkBus:
         follow_only: bool = False,
         linger_ms: float = 0.0,
         accept: Accept = accept_all,
-        poll_s: float = POLL_S,
+        poll_s: float | None = None,
     ) -> None:
         self.table = table
         self.table_id = table.check()
@@ -87,7 +87,7 @@ class SparkBus:
         self._seal = seal or NoSeal()
         self._linger = linger_ms / 1000
         self._accept = accept
-        self._poll = poll_s
+        self._poll = POLL_S if poll_s is None else poll_s
         #: Whom the table knows our commits by: of one name, a number is committed once.
         self._app_id = f"tailrace:{uuid.uuid4().hex}"
         self._number = 0
@@ -309,13 +309,15 @@ class SparkBus:
         return kept
 
 
-def absorb_news(table: SparkTable, state: State, accept: Accept) -> int:
-    """Fold what the table holds above the state's version; returns the version reached."""
+def absorb_news(
+    table: SparkTable, state: State, accept: Accept, heard: Callable[[Sequence[Message]], None] = lambda _: None
+) -> int:
+    """Fold what the table holds above the state's version; returns the version reached. `heard`: told what counts."""
     known = max(state.version, 0)
     found = table.scan() if known == 0 else _above(table, known)
     for version, rows in found:
         if version > known:
-            state.absorb(deciding(rows, accept))
+            heard(state.absorb(deciding(rows, accept)))
             state.version = version
     return max(state.version, known)
 

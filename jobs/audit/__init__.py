@@ -16,6 +16,9 @@ __all__ = ["AuditReport", "Problem", "verify"]
 
 def verify(system: System, anchors: Sequence[Source] = (), many: int | None = None) -> AuditReport:
     """See `jobs.audit.verification`, which is not loaded before it is needed: processes that check signatures never do."""
-    from jobs.audit.verification import verification
+    if system.unity_schema is not None:
+        from jobs.audit.catalogue import verification
+    else:
+        from jobs.audit.verification import verification
 
     return verification(system, anchors, many)

@@ -55,8 +55,7 @@ def up(
             terminal.say("everything runs already: tailrace agents")
         else:
             processes.start(missing, system.settings.engine, instances=wanted)
-            if system.unity_schema is None:
-                processes.start_upkeep(system.settings.engine)
+            processes.start_upkeep(system.settings.engine)
             watch(processes, terminal, stop, LOOK_S)
         started = [child.host for child in processes.children if child.agents]
         if started:

@@ -59,9 +59,9 @@ def upkeep(
 
     terminal = terminal_of(context)
     catalogue = open_system(home_needed=False).unity_schema
-    if catalogue is not None:
-        cause = f"the tables are in Unity Catalog ({catalogue}), which keeps them in shape itself"
-        raise CommandError(cause, "predictive optimization does it: enable it for the schema", MISUSE)
+    if catalogue is not None and (retain_days or archive or discard):
+        cause = f"agent_messages is in Unity Catalog ({catalogue}), and append-only: no days leave it"
+        raise CommandError(cause, "a table of another schema for what is new: tailrace init in a new home", MISUSE)
     if not watch and (metrics_port or metrics_address):
         raise CommandError("metrics are served while upkeep watches, and this is one pass", "--watch", MISUSE)
     system = open_system(

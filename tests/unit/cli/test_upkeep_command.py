@@ -101,10 +101,10 @@ def test_a_port_that_somebody_else_has_is_named(run: Run, kept: System) -> None:
     assert "another --metrics-port" in said.json["error"]["remedy"]
 
 
-def test_unity_catalog_keeps_its_own_tables(run: Run, kept: System, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_days_leave_a_table_in_unity_catalog(run: Run, kept: System, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAILRACE_TABLES", "uc://main.tailrace")
-    said = run("upkeep")
-    assert (said.code, "predictive optimization" in said.err) == (2, True), said.err
+    said = run("upkeep", "--retain-days", "3", "--archive", "elsewhere")
+    assert (said.code, "append-only" in said.err) == (2, True), said.err
 
 
 def handled(system: System) -> None:

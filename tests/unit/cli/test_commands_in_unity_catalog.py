@@ -1,0 +1,271 @@
+"""The commands where agent_messages is in Unity Catalog: the whole way, over a catalogue in memory instead of Spark's.
+
+Over Spark itself: tests/integration/bus/test_unity_catalog.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from bus.client import TailraceClient
+from bus.fold import State
+from bus.streaming import client, spark_bus
+from config.settings import Settings
+from jobs.agents import AGENTS, Agent
+from jobs.bootstrap import System
+from jobs.init_home import SAMPLE_TABLES
+from jobs.liveness import Presence
+from schemas.envelope import Message
+from schemas.payloads import Ask
+from tests.contract.catalogue import Catalogue
+from tests.unit.cli.conftest import Run, workers
+from workers.runtime.base import Worker
+
+PLACE = "uc://main.tailrace"
+
+
+@pytest.fixture
+def catalogue(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Catalogue:
+    """Where commands find Spark's table, and no home yet."""
+    made = Catalogue()
+    monkeypatch.setattr(client, "messages_table", made.table)
+    monkeypatch.setattr(spark_bus, "POLL_S", 0.005)
+    monkeypatch.setenv("TAILRACE_HOME", str(tmp_path / "home"))
+    for table in SAMPLE_TABLES:  # the sample is not what is tried here
+        (tmp_path / "home" / "warehouse" / "tpch" / table).mkdir(parents=True)
+    return made
+
+
+@pytest.fixture
+def system(catalogue: Catalogue, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> System:
+    monkeypatch.setenv("TAILRACE_TABLES", PLACE)
+    said = run("init", "--json")
+    assert said.code == 0, said.err
+    monkeypatch.delenv("TAILRACE_TABLES")  # from now on it is noted
+    return System(Settings.load(home=str(tmp_path / "home")))
+
+
+@contextmanager
+def hosted(system: System, *made: Worker) -> Iterator[None]:
+    """One host for all of them, in a thread."""
+    by_name = {worker.name: worker for worker in made}
+    agents = [
+        Agent(a.name, a.short, "main", lambda _, n=a.name: by_name[n], "tail") for a in AGENTS if a.name in by_name
+    ]
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    with ExitStack() as presences:
+        for agent in agents:
+            presences.enter_context(Presence(system.home, agent.name, "tail")).ready()
+        host = system.host(agents, "tail")
+        asyncio.run_coroutine_threadsafe(host.start(), loop).result(30)
+        try:
+            yield
+        finally:
+            asyncio.run_coroutine_threadsafe(host.stop(), loop).result(30)
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
+
+
+def asked(run: Run) -> str:
+    said = run("ask", "How are sales defined?", "--as", "ana", "--no-start", "--json")
+    assert (said.code, said.json["status"]) == (0, "answered"), said.err
+    return str(said.json["correlation_id"])
+
+
+def test_from_init_to_a_verified_answer(run: Run, system: System, catalogue: Catalogue) -> None:
+    with hosted(system, *workers()):
+        conversation = asked(run)
+        traced = run("trace", conversation, "--json")
+    assert traced.json["messages"][0]["kind"] == "Ask"
+    assert (traced.code, traced.json["status"]) == (0, "answered")
+    verified = run("audit", "verify", "--json")
+    assert verified.code == 0, verified.out
+    checked = verified.json["checked"]
+    assert checked["signatures"] == checked["rows"] == sum(commit.num_rows for commit in catalogue.commits)
+    assert checked["facts"] > 0
+    assert {agent["agent"] for agent in run("agents", "--json").json} >= {"RAGAgent"}
+    views = [statement.split(" AS ")[0] for statement in catalogue.views]
+    assert "CREATE OR REPLACE VIEW `main`.`tailrace`.valid_messages" in views
+
+
+def test_a_message_sent_before_anybody_runs_is_answered_later(run: Run, system: System) -> None:
+    said = run(
+        "send",
+        "--to",
+        "orchestrator",
+        "--kind",
+        "Ask",
+        "--content",
+        json.dumps({"question": "sales?"}),
+        "--as",
+        "ana",
+        "--json",
+    )
+    assert (said.code, said.json["nobody_runs"]) == (0, True), said.err
+    with hosted(system, *workers()):
+        waited = run("wait", said.json["correlation_id"], "--no-start", "--json")
+    assert (waited.code, waited.json["status"]) == (0, "answered"), waited.err
+
+
+def test_another_programs_client_needs_the_home_alone(system: System) -> None:
+    with hosted(system, *workers()), TailraceClient(system.home.root, user="ana") as service:
+        answer = service.request("OrchestratorAgent", Ask(question="How are sales defined?"), timeout=30)
+        assert answer.kind == "Answered"
+        assert service.wait(answer.correlation_id).message_id == answer.message_id
+        again = service.send("OrchestratorAgent", Ask(question="x"), message_id="mine")
+        assert service.send("OrchestratorAgent", Ask(question="x"), message_id="mine") == again
+
+
+def test_a_start_reads_what_came_after_the_written_state(run: Run, system: System, catalogue: Catalogue) -> None:
+    with hosted(system, *workers()):
+        asked(run)
+    said = run("upkeep", "--json")
+    assert said.code == 0, said.err
+    (done,) = [one for one in said.json["tables"] if one["table"] == "agent_messages"]
+    assert done["state"] == len(catalogue.commits)
+    run("send", "--to", "rag", "--kind", "Odd", "--content", "{}", "--as", "ana")
+    catalogue.scans, catalogue.asked = 0, []
+    follower = system.follower(lambda _: True)
+    try:
+        assert (catalogue.scans, catalogue.asked[0]) == (0, done["state"] + 1)
+        whole = folded(catalogue)
+        assert set(follower.state.open) == set(whole.open)
+        assert len(follower.state.open_for("RAGAgent")) == 1
+        assert follower.state.subscriptions == whole.subscriptions
+    finally:
+        follower.close()
+    # A state that upkeep's key did not sign is passed over, and everything is read.
+    (note,) = (system.home.beside / "_tailrace").glob("state-*.json")
+    note.write_text(note.read_text().replace('"signature": "', '"signature": "A'))
+    system.follower(lambda _: True).close()
+    assert catalogue.scans == 1
+
+
+def folded(catalogue: Catalogue) -> State:
+    state = State()
+    for _, rows in catalogue.table().scan():
+        state.absorb(rows)
+    catalogue.scans = 0
+    return state
+
+
+# --- what an auditor is told ------------------------------------------------------------------------------------------
+
+
+def problems(run: Run) -> set[str]:
+    said = run("audit", "verify", "--json")
+    assert said.code == 1, said.out
+    return set(said.json["found"])
+
+
+def test_a_row_that_was_taken_out_is_missed(run: Run, system: System, catalogue: Catalogue) -> None:
+    with hosted(system, *workers()):
+        asked(run)
+    place = next(n for n, rows in enumerate(catalogue.commits) if rows.num_rows > 2)
+    catalogue.commits[place] = catalogue.commits[place].slice(1)
+    assert "log.removed" in problems(run)
+
+
+def test_a_row_that_says_something_else_is_named(run: Run, system: System, catalogue: Catalogue) -> None:
+    run("send", "--to", "rag", "--kind", "Odd", "--content", "{}", "--as", "ana")
+    changed = catalogue.commits[-1]
+    place = changed.schema.get_field_index("content")
+    catalogue.commits[-1] = changed.set_column(place, "content", [['{"a": 1}'] * changed.num_rows])
+    assert "signature.invalid" in problems(run)
+
+
+@pytest.mark.parametrize(
+    ("operation", "more"),
+    [
+        ("DELETE", {}),
+        ("RESTORE", {}),
+        ("WRITE", {"operationParameters": {"mode": "Overwrite"}}),
+        ("SET TBLPROPERTIES", {"operationParameters": {"properties": '{"delta.appendOnly":"false"}'}}),
+    ],
+)
+def test_what_may_have_changed_rows_is_named_with_who_did_it(
+    run: Run, system: System, catalogue: Catalogue, operation: str, more: dict[str, object]
+) -> None:
+    catalogue.table().done("OPTIMIZE")
+    assert run("audit", "verify").code == 0
+    catalogue.table().done(operation, **more)
+    said = run("audit", "verify", "--json")
+    assert (said.code, set(said.json["found"])) == (1, {"table.changed"})
+    assert "by eve" in said.json["problems"][0]["what"] or "eve changed" in said.json["problems"][0]["what"]
+
+
+def test_what_lost_a_race_or_came_twice_is_counted_and_no_problem(
+    run: Run, system: System, catalogue: Catalogue
+) -> None:
+    with hosted(system, *workers()):
+        asked(run)
+    # As a producer does that was not told its rows had arrived, and as a host that decided too late.
+    first = catalogue.commits[0]
+    whole = next(commit for commit in catalogue.commits if "receipt" in commit.column("message_type").to_pylist())
+    for again in (first, whole):
+        place = again.schema.get_field_index("_commit_version")
+        catalogue.commits.append(
+            again.set_column(place, "_commit_version", [[len(catalogue.commits) + 1] * again.num_rows])
+        )
+    said = run("audit", "verify", "--json")
+    assert said.code == 0, said.out
+    assert said.json["checked"]["rows that lost a race"] >= 1
+    assert said.json["checked"]["copies"] >= 1
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+def test_new_keys_do_not_take_over_anothers_table(
+    run: Run, system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("send", "--to", "rag", "--kind", "Odd", "--content", "{}", "--as", "ana")
+    monkeypatch.setenv("TAILRACE_HOME", str(tmp_path / "second"))
+    monkeypatch.setenv("TAILRACE_TABLES", PLACE)
+    said = run("init")
+    assert (said.code, "keyring.json" in said.err) == (1, True), said.err
+    assert not (tmp_path / "second" / "keys").exists()
+
+
+@pytest.mark.parametrize("place", ["uc://main", "uc://main.tailrace.agent_messages", "uc://main.tail`race"])
+def test_a_place_that_is_no_schema_is_refused(
+    run: Run, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setenv("TAILRACE_TABLES", place)
+    said = run("init")
+    assert (said.code, "uc://catalog.schema" in said.err) == (1, True), said.err
+
+
+def test_before_init_every_command_says_so(run: Run, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAILRACE_TABLES", PLACE)
+    said = run("send", "--to", "rag", "--kind", "Odd", "--content", "{}", "--as", "ana")
+    assert (said.code, "tailrace init" in said.err) == (1, True), said.err
+
+
+def test_a_forged_answer_is_not_taken_for_one(system: System, catalogue: Catalogue) -> None:
+    """Whoever may write the table can write any row; a client believes signatures."""
+    with TailraceClient(system.home.root, user="ana") as service:
+        sent = service.send("RAGAgent", Ask(question="x"))
+        forged = Message(
+            message_id="forged",
+            correlation_id=sent.correlation_id,
+            causation_id=sent.message_id,
+            from_agent="RAGAgent",
+            to_agent="user:ana",
+            message_type="response",
+            kind="Answered",
+            content='{"text": "trust me"}',
+            timestamp=sent.timestamp,
+        )
+        catalogue.table().commit([forged], "a stranger", 1)
+        assert [row.message_id for row in service.conversation(sent.correlation_id)] == [sent.message_id]
