@@ -5,7 +5,8 @@ BusError
 │   ├── LogMissing      no table there
 │   ├── ForeignLog      a protocol or metadata this writer does not write
 │   ├── UnfitStore      a place that cannot put a file if absent
-│   └── UnreadableArchive  old days that are not where they went
+│   └── UnreadableArchive  old days that cannot be read where they went
+│       └── MissingArchive  nothing is there
 ├── StoreUnavailable    an object store that does not answer (also an OSError)
 │   └── StoreRefused    an object store that refuses us (also a PermissionError)
 ├── Superseded          a commit was dropped because its decision was lost
@@ -47,7 +48,11 @@ class UnfitStore(LogError):
 
 
 class UnreadableArchive(LogError):
-    """An archive is not there, or something in it is missing or spoilt. Remedy: bring it back to where it was."""
+    """Something in an archive is missing or spoilt. Remedy: restore what is named from a backup."""
+
+
+class MissingArchive(UnreadableArchive):
+    """No archive is where days went. Remedy: bring it back to where it was."""
 
 
 class StoreUnavailable(BusError, OSError):

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from bus.errors import ForeignLog, LogMissing, StoreUnavailable, UnreadableArchive
+from bus.errors import ForeignLog, LogMissing, MissingArchive, StoreUnavailable, UnreadableArchive
 from bus.log import reading
 from bus.log.table import DeltaLog
 from schemas.columns import TableSchema
@@ -55,9 +55,7 @@ class Archive:
         try:
             opened = self._log.open()
         except LogMissing:
-            raise UnreadableArchive(
-                f"older rows of {name} are in the archive {self.place}, and it is not there"
-            ) from None
+            raise MissingArchive(f"older rows of {name} are in the archive {self.place}, and it is not there") from None
         except ForeignLog as error:
             raise UnreadableArchive(
                 f"older rows of {name} are in the archive {self.place}, and its log cannot be read{self._where(error)}"

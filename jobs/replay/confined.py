@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from bus.errors import StoreUnavailable, UnreadableArchive
+from bus.errors import MissingArchive, StoreUnavailable, UnreadableArchive
 from bus.log.retention import archives
 from config.files import ConfigError
 from jobs.agents import UnknownAgent

@@ -243,6 +243,31 @@ def test_days_that_went_to_two_archives_are_read_in_both_and_once(
     assert story.found() == [("m1", True), ("m2", True)]
 
 
+@pytest.mark.parametrize("scans", [0, 1])
+def test_days_that_leave_while_they_are_read_are_neither_lost_nor_read_twice(
+    story: Story, monkeypatch: pytest.MonkeyPatch, scans: int
+) -> None:
+    for day in (1, 2, 6):
+        story.handled(f"m{day}", day)
+    story.retain(on=4, days=2)
+    assert story.archived() == ["m1", "r-m1", "a-m1"]
+    reader = DeltaLog(story.log.path, AGENT_MESSAGES)
+    real, done = reader.scan, []
+
+    def scan(*words: Any, **named: Any) -> Any:
+        found = real(*words, **named)
+        done.append(1)
+        if len(done) == scans + 1:
+            story.retain(on=6)
+        return found
+
+    monkeypatch.setattr(reader, "scan", scan)
+    history = History(reader, lambda _: True, ReplayRequest(), 0, None)
+    assert [one.message.message_id for one in history.recordings()] == ["m1", "m2", "m6"]
+    assert history.total == 3
+    assert ids(story.log) == ["m6", "r-m6", "a-m6"]
+
+
 @given(
     st.lists(st.tuples(st.integers(1, 6), st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=8),
     st.lists(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -100,6 +101,25 @@ def test_an_archive_that_is_needed_and_gone_is_named_and_nothing_is_replayed(
     )
     assert said.json["error"]["remedy"] == "bring the archive back to where it was"
     assert replays(recorded.system) == []
+
+
+def test_a_file_of_it_that_is_spoilt_is_named_with_the_remedy(run: Run, recorded: Recorded, archive: Path) -> None:
+    (file,) = archive.glob("date=*/*.parquet")
+    file.write_bytes(file.read_bytes()[:2000])
+    said = run("--json")
+    assert said.code == 1
+    assert f"{file.parent.name}/{file.name}" in said.json["error"]["cause"]
+    assert said.json["error"]["remedy"] == "restore what it names from a backup of the archive"
+    assert replays(recorded.system) == []
+
+
+def test_an_archive_in_an_object_store_is_reached_over_the_network(run: Run, recorded: Recorded) -> None:
+    """So the network stays open; a span that does not need the archive asks nobody."""
+    note = {"s3://somewhere/agent_messages": "2026-01-01"}
+    recorded.system.log(AGENT_MESSAGES.name).store.replace(retention.NOTE, json.dumps(note).encode())
+    said = run("--from", "24h", "--agent", "rag", "--json")
+    assert (said.json["messages"], said.json["from_archive"]) == (3, 0)
+    assert "network" not in said.json["kept_from"]
 
 
 def test_a_policy_is_tried_on_what_has_left(run: Run, recorded: Recorded, archive: Path) -> None:
