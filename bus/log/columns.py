@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import itemgetter
@@ -45,8 +45,7 @@ class Columns:
     def __init__(self, rows: Sequence[Mapping[str, Any]], common: Mapping[str, Any]) -> None:
         self.size = len(rows)
         self._common = {**_USUAL, **common}
-        named = [name for name in SIGNED_COLUMNS if rows and name in rows[0]]
-        self._columns = {name: _column(name, values) for name, values in zip(named, _values(named, rows), strict=True)}
+        self._columns = {name: _column(name, rows) for name in SIGNED_COLUMNS if rows and name in rows[0]}
         strangers = {name for row in rows[:1] for name in row} - set(SIGNED_COLUMNS)
         if strangers:
             raise NotAMessage(
@@ -188,21 +187,13 @@ def _is_one(column: pa.Array) -> bool:
     return len(column) > 0 and not column.null_count and pc.all(pc.equal(column, column[0])).as_py()
 
 
-def _values(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Iterable[Sequence[Any]]:
-    """The values under each of these names, in one pass. Raises NotAMessage."""
-    if len(names) < 2:
-        return [[row.get(name) for row in rows] for name in names]
+def _column(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Array:
     try:
-        return zip(*map(itemgetter(*names), rows), strict=True)
-    except KeyError as error:
+        return pa.array(list(map(itemgetter(name), rows)), type=_SCHEMA.field(name).type)
+    except KeyError:
         raise NotAMessage(
-            f"{error.args[0]} is in the first row and missing in another: all rows need the same columns"
+            f"{name} is in the first row and missing in another: all rows need the same columns"
         ) from None
-
-
-def _column(name: str, values: Sequence[Any]) -> pa.Array:
-    try:
-        return pa.array(values, type=_SCHEMA.field(name).type)
     except (pa.ArrowException, TypeError, OverflowError) as error:
         raise NotAMessage(f"{name}: {error}") from error
 

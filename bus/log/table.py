@@ -378,6 +378,10 @@ VARIED = frozenset(
 )
 
 
+#: Columns of hashes and random ids, which no compression makes shorter.
+_RANDOM = frozenset(("message_id", "correlation_id", "causation_id", "traceparent", "signature"))
+
+
 def parquet(rows: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     small = rows.num_rows < 1000
@@ -387,7 +391,7 @@ def parquet(rows: pa.Table) -> bytes:
     pq.write_table(
         rows,
         sink,
-        compression="none" if small else {n: "none" if n == "signature" else "snappy" for n in rows.column_names},
+        compression="none" if small else {n: "none" if n in _RANDOM else "snappy" for n in rows.column_names},
         use_dictionary=list(given) if small else [n for n in rows.column_names if n in given or n not in VARIED],
         write_statistics=False,
         store_schema=False,
