@@ -17,8 +17,9 @@ def warehouse_engine(settings: Settings) -> Engine:
         raise ConfigError(
             "sql_engine is warehouse, but the Databricks SDK is not installed: pip install 'tailrace[databricks]'"
         ) from error
+    from workers.adapters.databricks.history import query_history
     from workers.adapters.databricks.statements import Statements
-    from workers.adapters.databricks.warehouse import WarehouseEngine, query_history
+    from workers.adapters.databricks.warehouse import WarehouseEngine
 
     token = settings.databricks_token
     # Without a host and a token the SDK finds its own: a profile, the job it runs in.
@@ -31,4 +32,6 @@ def warehouse_engine(settings: Settings) -> Engine:
         timeout_s=settings.run_timeout_s,
     )
     history = query_history(client, settings.warehouse_id)
-    return WarehouseEngine(statements, statements, history, scratch=settings.warehouse_scratch)
+    return WarehouseEngine(
+        statements, statements, history, grant_ttl_s=settings.grant_ttl_s, scratch=settings.warehouse_scratch
+    )

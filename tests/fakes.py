@@ -139,7 +139,7 @@ class FakeEngine:
             raise self.fails
         return Executed(Rows(("c_name",), (("Customer#1",),), False), 1, target, 0 if target else None, 1.0)
 
-    async def outcome_of(self, grant_id: str, target: str) -> Outcome | None:
+    async def outcome_of(self, grant_id: str, target: str, since: int | None = None) -> Outcome | None:
         if self.silent:
             raise OutcomeUnknown(f"{target} does not tell")
         return self.wrote.get(grant_id)

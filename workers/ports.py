@@ -205,9 +205,10 @@ class Engine(Protocol):
         """
         ...
 
-    async def outcome_of(self, grant_id: str, target: str) -> Outcome | None:
+    async def outcome_of(self, grant_id: str, target: str, since: int | None = None) -> Outcome | None:
         """What a grant wrote, by the target's own log; None proves that it wrote nothing, once nothing runs any more.
 
+        `since`: UTC microseconds; it cannot have begun earlier, which matters where the past is only found by its time.
         Raises OutcomeUnknown when the target cannot tell: what was begun may still be under way elsewhere.
         """
         ...

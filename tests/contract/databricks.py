@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qsl
 
 PATH = "/api/2.0/sql/statements"
 Rows = Sequence[Sequence[str | None]]
@@ -37,6 +38,10 @@ class Script:
     requests: list[dict[str, Any]] = field(default_factory=list)
     statements: dict[str, dict[str, Any]] = field(default_factory=dict)
     cancelled: list[str] = field(default_factory=list)
+    #: Of the query history: when statements begin (UTC milliseconds), and others' statements as (when, text).
+    now_ms: int = 0
+    others: list[tuple[int, str]] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
 
     def submit(self, body: dict[str, Any]) -> dict[str, Any]:
         sql = body["statement"]
@@ -50,6 +55,7 @@ class Script:
                 break
         looks = 10**9 if re.search(self.endless, sql) else self.looks
         self.statements[statement_id] = {"sql": sql, "answer": answer, "looks": looks, "body": body, "state": None}
+        self.statements[statement_id]["at"] = self.now_ms
         return self.look(statement_id)
 
     def look(self, statement_id: str) -> dict[str, Any]:
@@ -78,6 +84,22 @@ class Script:
             "manifest": manifest,
             "result": self.part(statement_id, shown, 0),
         }
+
+    def queries(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """A page of the query history, newest first, as the filter and the token say."""
+        self.history.append(asked)
+        begin = int(asked.get("filter_by.query_start_time_range.start_time_ms", 0))
+        end = int(asked.get("filter_by.query_start_time_range.end_time_ms", 2**62))
+        limit, start = int(asked.get("max_results", 100)), int(asked.get("page_token", 0))
+        assert limit < 1000
+        ours = [(one["at"], one["sql"], one.get("history", "FINISHED")) for one in self.statements.values()]
+        found = [*ours, *((at, sql, "FINISHED") for at, sql in self.others)]
+        found = sorted((one for one in found if begin <= one[0] <= end), key=lambda one: -one[0])
+        res = [{"query_start_time_ms": at, "query_text": sql, "status": state} for at, sql, state in found]
+        more = start + limit < len(res)
+        return {"res": res[start : start + limit], "has_next_page": more} | (
+            {"next_page_token": str(start + limit)} if more else {}
+        )
 
     def part(self, statement_id: str, rows: list[Any], number: int) -> dict[str, Any]:
         self.statements[statement_id]["rows"] = rows
@@ -121,11 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         parts = self.path.partition("?")[0].removeprefix(PATH).strip("/").split("/")
         if "/history/" in self.path:
-            found = [
-                {"query_text": one["sql"], "status": one.get("history", "FINISHED")}
-                for one in reversed(self.script.statements.values())
-            ]
-            self._say({"res": found, "has_next_page": False})
+            self._say(self.script.queries(dict(parse_qsl(self.path.partition("?")[2]))))
         elif len(parts) == 4:
             one = self.script.statements[parts[0]]
             self._say(self.script.part(parts[0], one["rows"], int(parts[3])))

@@ -49,7 +49,7 @@ class DeltaEngine(FakeEngine):
         self.ran.append((statement.text, target, grant_id))
         return Executed(Rows(("n",), ((1,),), False), 1, target, history.version_at(path), 1.0)
 
-    async def outcome_of(self, grant_id: str, target: str) -> Outcome | None:
+    async def outcome_of(self, grant_id: str, target: str, since: int | None = None) -> Outcome | None:
         return history.outcome_at(self._path(target), target, grant_id)
 
     def _path(self, target: str) -> Path:

@@ -18,8 +18,9 @@ from config.settings import Settings
 from jobs.databricks import warehouse_engine
 from tests.contract.databricks import Script, warehouse
 from workers.adapters.databricks.classify import classify
+from workers.adapters.databricks.history import query_history
 from workers.adapters.databricks.statements import Statements
-from workers.adapters.databricks.warehouse import WarehouseEngine, query_history
+from workers.adapters.databricks.warehouse import WarehouseEngine
 from workers.ports import OutcomeUnknown, Statement, StatementFailed, StatementRefused
 
 PLAN = (("plan",), [["== Physical Plan ==\nScan c_name#12"]])
@@ -27,6 +28,8 @@ HISTORY = (("version", "timestamp"), [["7", "2026-01-01"]])
 NOT_FOUND = "[TABLE_OR_VIEW_NOT_FOUND] The table or view `results`.`x` cannot be found."
 READ = Statement("sql", "SELECT c_name FROM tpch.customer")
 SAVE = Statement("sql", "SELECT c_name FROM tpch.customer", "results.x")
+NOW_MS = 1_767_225_600_000
+DAY_MS = 86_400_000
 DELETE = Statement("sql", "DELETE FROM results.x WHERE a > 1")
 
 
@@ -37,7 +40,11 @@ class World:
         self.slept: list[float] = []
         self.now = 0.0
         statements = Statements(client, "w1", timeout_s=60, sleep=self.sleep, clock=lambda: self.now)
-        self.engine = WarehouseEngine(statements, statements, query_history(client, "w1"), scratch="scratch")
+        self.script.now_ms = NOW_MS
+        history = query_history(client, "w1", now=lambda: NOW_MS / 1000)
+        self.engine = WarehouseEngine(
+            statements, statements, history, now=lambda: NOW_MS / 1000, grant_ttl_s=900, scratch="scratch"
+        )
 
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
@@ -160,6 +167,30 @@ async def test_a_write_whose_connection_breaks_is_sent_once_and_in_doubt(world: 
     world.script.answers.insert(0, ("^SHOW TBLPROPERTIES", (("key", "value"), [])))
     assert await world.engine.outcome_of("grant-1", "results.x") is not None  # the query history has it
     assert await world.engine.outcome_of("grant-2", "results.x") is None
+
+
+async def test_however_many_others_use_the_warehouse_the_history_is_asked_by_time(world: World) -> None:
+    """Twenty thousand newer statements and more: they hid what had run under the grant, and what had not."""
+    world.script.answers.insert(0, ("^SHOW TBLPROPERTIES", (("key", "value"), [])))
+    long_ago = NOW_MS - 10 * DAY_MS
+    world.script.others = [(NOW_MS - n, "SELECT 1") for n in range(2_500)]
+    world.script.others += [(long_ago - n, "SELECT 2") for n in range(40_000)]
+    world.script.answers.insert(0, (r"^DESCRIBE HISTORY results\.x", HISTORY))
+    done = await world.engine.run(DELETE, "grant-1", 10)
+    assert done.table == "results.x"
+    assert len(world.script.history) == 3  # what began since the grant can have been issued, and nothing else
+    began = int(world.script.history[0]["filter_by.query_start_time_range.start_time_ms"])
+    assert NOW_MS - DAY_MS < began < NOW_MS - 900_000
+    world.script.others.append((long_ago, "/* tailrace.grant:grant-old */ INSERT INTO results.x SELECT 1"))
+    assert await world.engine.outcome_of("grant-old", "results.x", (long_ago - 1000) * 1000) is not None
+    assert await world.engine.outcome_of("grant-old", "results.x", (NOW_MS - DAY_MS) * 1000) is None
+
+
+async def test_what_is_older_than_the_history_is_not_known(world: World) -> None:
+    """That nothing is found of it proves nothing."""
+    world.script.answers.insert(0, ("^SHOW TBLPROPERTIES", (("key", "value"), [])))
+    with pytest.raises(OutcomeUnknown, match="goes back 30 days"):
+        await world.engine.outcome_of("grant-1", "results.x", (NOW_MS - 31 * DAY_MS) * 1000)
 
 
 async def test_a_write_that_a_gateway_lost_sight_of_is_in_doubt(world: World) -> None:

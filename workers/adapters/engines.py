@@ -42,7 +42,7 @@ class SqlEngine:
     async def run(self, statement: Statement, grant_id: str, row_limit: int, *, digest: str | None = None) -> Executed:
         return await self._sandbox.run(statement.text, statement.target, grant_id, row_limit, digest)
 
-    async def outcome_of(self, grant_id: str, target: str) -> Outcome | None:
+    async def outcome_of(self, grant_id: str, target: str, since: int | None = None) -> Outcome | None:
         return await asyncio.to_thread(self._sandbox.outcome_of, grant_id, target)
 
     async def cancel(self, grant_id: str) -> bool:
@@ -69,8 +69,8 @@ class Engines:
     async def run(self, statement: Statement, grant_id: str, row_limit: int, *, digest: str | None = None) -> Executed:
         return await self._engine(statement).run(statement, grant_id, row_limit, digest=digest)
 
-    async def outcome_of(self, grant_id: str, target: str) -> Outcome | None:
-        return await self._engines[0].outcome_of(grant_id, target)
+    async def outcome_of(self, grant_id: str, target: str, since: int | None = None) -> Outcome | None:
+        return await self._engines[0].outcome_of(grant_id, target, since)
 
     async def cancel(self, grant_id: str) -> bool:
         return any([await engine.cancel(grant_id) for engine in self._engines])

@@ -88,7 +88,7 @@ class ReplayingEngine:
                 return Executed(result, run.row_count, found.table, found.table_version, 0.0, before, found.reference)
         raise self._moment.skip(f"effect: the log holds no result of grant {settled.grant_id}")
 
-    async def outcome_of(self, grant_id: str, target: str) -> Outcome | None:
+    async def outcome_of(self, grant_id: str, target: str, since: int | None = None) -> Outcome | None:
         """What the target proved then, as far as it was written down."""
         for settled in _payloads(self._recording("proof").outputs, ExecutionSettled):
             if (settled.grant_id, settled.target) == (grant_id, target):

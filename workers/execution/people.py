@@ -155,7 +155,7 @@ class People:
     ) -> tuple[_Verdict, list[Outgoing]]:
         """Where the target proves it, the proof decides, whatever the person says."""
         over = self._runs.is_over(claimed)
-        proof = await self._prover.proof(claimed.grant_id, claimed.target, over=over)
+        proof = await self._prover.proof(claimed.grant_id, claimed.target, over=over, since=row.timestamp)
         outcome: dict[str, object] = {"step": said.outcome, "settled_by": actor, "reason": storable(said.reason)}
         verdict = _Verdict(True, "execution.settled", f"it is {said.outcome}, on {actor}'s word")
         if proof is not None:

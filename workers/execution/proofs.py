@@ -52,12 +52,12 @@ class Prover:
         """Whether nothing of a claim can be running any more, given that this process runs nothing of it."""
         return bool(claimed.process) and (claimed.process == self._process or self._gone(claimed.process))
 
-    async def proof(self, grant_id: str, target: str | None, *, over: bool) -> Proof | None:
+    async def proof(self, grant_id: str, target: str | None, *, over: bool, since: int | None = None) -> Proof | None:
         """None: the target cannot prove it. A mark proves that it happened; none proves the contrary only when it is over."""
         if target is None:
             return None
         try:
-            outcome = await self._engine.outcome_of(grant_id, target)
+            outcome = await self._engine.outcome_of(grant_id, target, since)
         except Exception as error:  # whatever keeps the target from telling, it does not tell
             log.warning("execution.no_proof", grant=grant_id, target=target, error=storable(str(error)))
             return None

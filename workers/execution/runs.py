@@ -194,7 +194,8 @@ class Runs:
             return self._ended(telling, own, Proof(False, str(error)), str(error))
         except Exception as error:  # OutcomeUnknown, or what no engine should raise: it may have happened
             reason = str(error) if isinstance(error, OutcomeUnknown) else f"{type(error).__name__}: {error}"
-            proof = await self._prover.proof(grant_id, effect.run.grant.target, over=own.is_over)
+            grant = effect.run.grant
+            proof = await self._prover.proof(grant_id, grant.target, over=own.is_over, since=grant.issued_at)
             if proof is None and effect.reads_only:
                 proof = Proof(False, "it only reads, and has no target")
             return self._ended(telling, own, proof, reason)
@@ -297,7 +298,8 @@ class Runs:
         claimed = ExecutionClaimed.model_validate_json(claim.content)
         reason = f"it was claimed by {claimed.instance}, and no outcome was recorded"
         over = self.is_over(claimed)
-        proof = await self._prover.proof(claimed.grant_id, telling.run.grant.target, over=over)
+        grant = telling.run.grant
+        proof = await self._prover.proof(claimed.grant_id, grant.target, over=over, since=grant.issued_at)
         if proof is None:
             return self._in_doubt(telling, reason)
         if proof.happened:

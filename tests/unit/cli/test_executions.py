@@ -35,7 +35,7 @@ class Engine(FakeEngine):
                 raise StatementFailed("it was ended")
         return Executed(Rows(("n",), ((1,),), False), 1, statement.target, 4, 1.0, 3)
 
-    async def outcome_of(self, grant_id: str, target: str) -> Outcome | None:
+    async def outcome_of(self, grant_id: str, target: str, since: int | None = None) -> Outcome | None:
         raise OutcomeUnknown("it does not tell")
 
     async def cancel(self, grant_id: str) -> bool:

@@ -121,7 +121,7 @@ class CodeSandbox:
             **published,
         )
 
-    async def outcome_of(self, grant_id: str, target: str) -> Outcome | None:
+    async def outcome_of(self, grant_id: str, target: str, since: int | None = None) -> Outcome | None:
         path = target_path(self._home / "warehouse", target, self._schemas, self._writable)
         graves = self._home / "warehouse" / publish.DROPPED / target
         return await asyncio.to_thread(history.outcome_anywhere, path, graves, target, grant_id)

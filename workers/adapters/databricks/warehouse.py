@@ -17,13 +17,13 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
 
 import structlog
 from sqlglot import exp
 
 from schemas.payloads import EffectPreview, Sample
 from workers.adapters.databricks.classify import Classified, classify
+from workers.adapters.databricks.history import PROPERTY, History, mark_of
 from workers.adapters.databricks.statements import Answer, Statements
 from workers.ports import (
     DryRun,
@@ -37,12 +37,8 @@ from workers.ports import (
     StatementRefused,
 )
 
-if TYPE_CHECKING:
-    from databricks.sdk import WorkspaceClient
-
 log = structlog.get_logger(__name__)
 
-PROPERTY = "tailrace.grant"
 #: Rows of a change that an approver is shown.
 SAMPLE = 10
 _NAME = re.compile(r"[A-Za-z_]\w{0,127}(?:\.[A-Za-z_]\w{0,127}){1,2}")
@@ -53,6 +49,7 @@ _EXPLAIN_FAILED = re.compile(r"Error occurred during query planning:?\s*", re.IG
 class WarehouseEngine:
     """`Engine` for language sql. `scratch`: the schema where effects are tried on shallow clones; None: they are not.
 
+    `history`: see QueryHistory. `grant_ttl_s`: no grant lives longer, so that a run need not look further back.
     `reader` makes dry runs, `writer` runs; give the reader a principal that can change nothing but the scratch schema.
     """
 
@@ -60,13 +57,16 @@ class WarehouseEngine:
         self,
         reader: Statements,
         writer: Statements,
-        history: Callable[[str], str | None],
+        history: History,
         *,
+        grant_ttl_s: float = 3600.0,
+        now: Callable[[], float] = time.time,
         scratch: str | None = None,
         results: str = "results",
     ) -> None:
         self._reader, self._writer = reader, writer
         self._history = history
+        self._grant_ttl_s, self._now = grant_ttl_s, now
         self._scratch = scratch
         self._results = results
         self._running: dict[str, str] = {}
@@ -83,8 +83,8 @@ class WarehouseEngine:
     async def run(self, statement: Statement, grant_id: str, row_limit: int, *, digest: str | None = None) -> Executed:
         return await asyncio.to_thread(self._run, statement, grant_id, row_limit, digest)
 
-    async def outcome_of(self, grant_id: str, target: str) -> Outcome | None:
-        return await asyncio.to_thread(self._outcome, grant_id, target)
+    async def outcome_of(self, grant_id: str, target: str, since: int | None = None) -> Outcome | None:
+        return await asyncio.to_thread(self._outcome, grant_id, target, None if since is None else since // 1000)
 
     async def cancel(self, grant_id: str) -> bool:
         statement_id = self._running.get(grant_id)
@@ -209,10 +209,11 @@ class WarehouseEngine:
             reason = "the tables or the plan are not those of the approved dry run: ask for a new one"
             raise StatementRefused("grant.dry_run_changed", reason)
         what, target, _ = self._read(statement)
-        if target is not None and self._outcome(grant_id, target) is not None:
+        issued_ms = int((self._now() - self._grant_ttl_s) * 1000)
+        if target is not None and self._outcome(grant_id, target, issued_ms) is not None:
             raise StatementRefused("grant.used", f"grant {grant_id} already wrote {target}: ask for a new one")
         before = None if target is None else now.table_versions.get(target)
-        mark = f"/* {PROPERTY}:{grant_id} */ "
+        mark = mark_of(grant_id)
         tags = {PROPERTY: grant_id}
 
         def started(statement_id: str) -> None:
@@ -239,7 +240,7 @@ class WarehouseEngine:
             # The effect is there: that it cannot be read back now must not pass for a failure of the run.
             raise OutcomeUnknown(f"it ended well, and {target} could not be read back: {error}") from error
 
-    def _outcome(self, grant_id: str, target: str) -> Outcome | None:
+    def _outcome(self, grant_id: str, target: str, since_ms: int | None) -> Outcome | None:
         _check_name(target)
         try:
             answer = self._reader.read(f"SHOW TBLPROPERTIES {target}")
@@ -249,7 +250,7 @@ class WarehouseEngine:
             return None
         if (PROPERTY, grant_id) in answer.rows:
             return Outcome(target, None)
-        state = self._history(grant_id)
+        state = self._history(grant_id, since_ms)
         if state == "FINISHED":
             return Outcome(target, None)
         if state not in (None, "FAILED", "CANCELED"):
@@ -266,27 +267,6 @@ def _executed(answer: Answer, table: str | None, version: int | None, before: in
         elapsed_ms=(time.perf_counter() - began) * 1000,
         table_version_before=before,
     )
-
-
-def query_history(client: WorkspaceClient, warehouse_id: str, pages: int = 20) -> Callable[[str], str | None]:
-    """State of the newest statement that carries a grant's comment, by the warehouse's query history; None: there is none."""
-
-    def find(grant_id: str) -> str | None:
-        token: str | None = None
-        for _ in range(pages):
-            query: dict[str, Any] = {"filter_by": {"warehouse_ids": [warehouse_id]}, "max_results": 1000}
-            if token is not None:
-                query = {"page_token": token}
-            page = client.api_client.do("GET", "/api/2.0/sql/history/queries", query=query)
-            for one in page.get("res", ()):
-                if str(one.get("query_text", "")).startswith(f"/* {PROPERTY}:{grant_id} */"):
-                    return str(one.get("status"))
-            token = page.get("next_page_token")
-            if not page.get("has_next_page") or token is None:
-                return None
-        raise OutcomeUnknown(f"grant {grant_id} is not among the newest {pages} pages of the query history")
-
-    return find
 
 
 def _moved(what: Classified, clone: str) -> str:

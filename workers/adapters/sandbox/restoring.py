@@ -92,7 +92,7 @@ class RestoreEngine:
             await asyncio.wait([restoring])  # it is one commit: whoever goes leaves it done or not begun
             raise
 
-    async def outcome_of(self, grant_id: str, target: str) -> Outcome | None:
+    async def outcome_of(self, grant_id: str, target: str, since: int | None = None) -> Outcome | None:
         path = target_path(self._warehouse, target, self._schemas, self._writable)
         graves = self._warehouse / publish.DROPPED / target
         return await asyncio.to_thread(history.outcome_anywhere, path, graves, target, grant_id)
