@@ -47,6 +47,8 @@ _SYNCS = ThreadPoolExecutor(4, thread_name_prefix="disk-sync")
 #: one has encoded and signed for nothing. And the same once a holder was not done by then, as one that was stopped.
 PATIENCE = 0.25
 IMPATIENCE = 0.001
+#: Bytes of a file that are read at once: more than nearly every entry has.
+_ONE_READ = 32_768
 #: What link(2) says where there are no hard links.
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 
@@ -203,12 +205,19 @@ class LocalStore:
                 fcntl.flock(self._turnstile, fcntl.LOCK_UN)
 
     def get(self, path: str) -> bytes | None:
-        # Paths as text, here and where it writes: pathlib costs more than the system call.
+        # Paths as text, here and where it writes, and no file object: both cost more than the system calls.
         try:
-            with open(f"{self.uri}/{path}", "rb", buffering=0) as file:
-                return file.read()
+            descriptor = os.open(f"{self.uri}/{path}", os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
+        try:
+            data = os.read(descriptor, _ONE_READ)
+            if len(data) < _ONE_READ:
+                return data
+            with open(descriptor, "rb", buffering=0, closefd=False) as file:
+                return data + file.read()
+        finally:
+            os.close(descriptor)
 
     def exists(self, path: str) -> bool:
         return os.path.exists(f"{self.uri}/{path}")

@@ -57,6 +57,14 @@ def in_memory(objects: MemoryStore, fates: Sequence[str] = ()) -> ObjectStore:
 quickly = settings(deadline=None, max_examples=30)
 
 
+@pytest.mark.parametrize("size", [0, 1, 32_767, 32_768, 32_769, 300_000])
+def test_a_file_of_any_size_is_read_whole(tmp_path: Path, size: int) -> None:
+    store = LocalStore(tmp_path)
+    data = bytes(range(256)) * (size // 256 + 1)
+    store.put("part", data[:size])
+    assert store.get("part") == data[:size]
+
+
 @pytest.mark.parametrize("kind", ["local", "object"])
 @quickly
 @given(operations=OPERATIONS)
