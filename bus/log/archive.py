@@ -15,23 +15,29 @@ import pyarrow.parquet as pq
 from bus.errors import ForeignLog, LogMissing, MissingArchive, StoreUnavailable, UnreadableArchive
 from bus.log import reading
 from bus.log.table import DeltaLog
-from schemas.columns import TableSchema
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
+
+    from bus.log.store import Location
 
 #: A row's place in the log, which it keeps wherever it is.
 KEY = ["log_version", "seq"]
 
 
+#: What an archive's description says before the id of the table.
+_OF = "old days of the table "
+
+
 class Archive:
     """Where days of a table went. `upto`: the last of them; an archive that ends before is a copy of before."""
 
-    def __init__(self, place: str, schema: TableSchema, upto: str) -> None:
+    def __init__(self, place: str, table: DeltaLog, upto: str) -> None:
         self.place = place
-        self._schema = schema
+        self._table = table
+        self._schema = table.schema
         self._upto = upto
-        self._log = DeltaLog(place if "://" in place else Path(place), schema)
+        self._log = DeltaLog(place if "://" in place else Path(place), table.schema)
 
     def rows(self, filters: Any, columns: Sequence[str]) -> pa.Table:
         """Rows for which an expression holds; None: all. Raises UnreadableArchive, or StoreUnavailable."""
@@ -60,6 +66,7 @@ class Archive:
             raise UnreadableArchive(
                 f"older rows of {name} are in the archive {self.place}, and its log cannot be read{self._where(error)}"
             ) from error
+        check_owner(self.place, opened, self._table)
         ends = max((str(day.get("date")) for day in opened.partitions()), default="nothing")
         if not opened.partitions() or ends < self._upto:
             raise UnreadableArchive(
@@ -94,6 +101,20 @@ class Archive:
                     f"the archive {self.place} has a file that cannot be read, {file}: {_first_line(spoilt)}"
                 )
         return UnreadableArchive(f"the archive {self.place} cannot be read: {_first_line(error)}")
+
+
+def description(table: DeltaLog) -> str:
+    """Whose days an archive holds: two tables number their commits alike, and would replace each other's rows."""
+    return _OF + table.check()
+
+
+def check_owner(place: Location, opened: DeltaTable, table: DeltaLog) -> None:
+    """Raises MissingArchive when it is another table's. One that says nothing is older than that it would be said."""
+    said = opened.metadata().description or ""
+    if said.startswith(_OF) and said != description(table):
+        raise MissingArchive(
+            f"the archive {place} holds days of another table ({said.removeprefix(_OF)}): each home needs an archive of its own"
+        )
 
 
 def _first_line(error: Exception) -> str:

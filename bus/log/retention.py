@@ -22,7 +22,7 @@ import structlog
 
 from bus.errors import LogError
 from bus.log import compaction, contents, reading
-from bus.log.archive import KEY, Archive, beyond
+from bus.log.archive import KEY, Archive, beyond, check_owner, description
 from bus.log.store import within
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def _archive(place: Location, table: DeltaLog, rows: pa.Table, day: str) -> None
     there = read_archive(place, table, day, span)
     known = there is not None and there.num_rows > 0
     wanted = rows
-    options: dict[str, Any] = {"mode": "append", "schema_mode": "merge"}
+    options: dict[str, Any] = {"mode": "append", "schema_mode": "merge", "description": description(table)}
     if known:
         before = there.join(rows.select(KEY), KEY, join_type="left anti").select(table.schema.arrow.names)
         wanted = pa.concat_tables([before, rows])
@@ -206,7 +206,10 @@ def _same(found: pa.Table, written: pa.Table) -> bool:
 def read_archive(
     place: Location, table: DeltaLog, day: str | None = None, span: tuple[int, int] | None = None
 ) -> pa.Table | None:
-    """Rows of the archive that is written to: of one day or all, of some versions; None when there is none yet."""
+    """Rows of the archive that is written to: of one day or all, of some versions; None when there is none yet.
+
+    Raises MissingArchive when it is another table's.
+    """
     from deltalake import DeltaTable
     from deltalake.exceptions import TableNotFoundError
 
@@ -214,6 +217,7 @@ def read_archive(
         opened = DeltaTable(str(place))
     except TableNotFoundError:
         return None
+    check_owner(place, opened, table)
     wanted = []
     if day is not None:
         wanted.append(pc.field("date") == date.fromisoformat(day))
@@ -256,5 +260,5 @@ def older(table: DeltaLog, filters: Any = None, columns: Sequence[str] | None = 
     found = table.schema.arrow.empty_table().select(names)
     for place, upto in archives(table).items():
         if place:  # else that is where days go that nobody keeps
-            found = pa.concat_tables([found, beyond(found, Archive(place, table.schema, upto).rows(filters, names))])
+            found = pa.concat_tables([found, beyond(found, Archive(place, table, upto).rows(filters, names))])
     return found
