@@ -27,8 +27,10 @@ from bus.projections.tables import PROJECTIONS
 from config.settings import Settings
 from jobs import logging
 from jobs.bootstrap import System
+from jobs.leftovers import remove_leftovers
 from jobs.scheduler import JobScheduler
 from schemas.tables import AGENT_EVENTS, AGENT_MESSAGES, AUDIT_LOG, TABLES
+from workers.adapters.sandbox.leftovers import Removed
 
 if TYPE_CHECKING:
     from jobs.metrics import Metrics
@@ -43,6 +45,8 @@ TURN_S = 5.0
 RETAIN_S = 3600.0
 #: Tables that days leave. Approvals and executions stay: agents look up in them what is published.
 RETAINED = (AGENT_MESSAGES.name, AGENT_EVENTS.name, AUDIT_LOG.name)
+#: Where a pass says that it could not look after what executions left.
+LEFTOVERS = "leftovers"
 #: Entries after which a pass does not wait for its time.
 BUSY = 400
 
@@ -59,11 +63,19 @@ class Pass:
     retained: list[Retained] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    tidied: bool = False
+    #: What executions had left below the warehouse, and nothing referred to any more.
+    removed: list[Removed] = field(default_factory=list)
 
     @property
     def worked(self) -> bool:
         """Whether anything was changed, or should have been."""
-        return bool(self.failed) or any(one.changed for one in self.done) or any(one.days for one in self.retained)
+        return (
+            bool(self.failed)
+            or any(one.changed for one in self.done)
+            or any(one.days for one in self.retained)
+            or bool(self.removed)
+        )
 
     def document(self) -> dict[str, Any]:
         tables = [asdict(one) for one in self.done]
@@ -71,6 +83,10 @@ class Pass:
             "ok": not self.failed,
             "tables": tables,
             "retained": [asdict(one) for one in self.retained],
+            "leftovers": {
+                "removed": [place for one in self.removed for place in one.places],
+                "bytes": sum(one.bytes for one in self.removed),
+            },
             "failed": self.failed,
             "seconds": round(self.seconds, 3),
         }
@@ -85,6 +101,9 @@ class Pass:
                 known.add(one)
             self.failed.pop(one.table, None)
         self.retained += other.retained
+        self.removed += other.removed
+        if other.tidied:
+            self.failed.pop(LEFTOVERS, None)
         self.failed |= other.failed
         self.seconds += other.seconds
 
@@ -106,6 +125,7 @@ class Tables:
         for name in TABLES:
             say(name)
             self._one(name, done, force=True)
+        self.tidy(done)
         done.seconds = time.monotonic() - began
         return done
 
@@ -123,6 +143,23 @@ class Tables:
             except (BusError, OSError, Overtaken) as error:
                 log.warning("upkeep.cannot_retain", table=name, error=str(error))
                 done.failed[name] = f"nothing was removed: {error or type(error).__name__}"
+
+    def tidy(self, done: Pass) -> None:
+        """Remove what executions left below the warehouse and nothing refers to any more, once it is a day old."""
+        try:
+            found = remove_leftovers(self._system)
+        except (BusError, OSError) as error:
+            log.warning("upkeep.cannot_tidy", error=str(error))
+            done.failed[LEFTOVERS] = f"not all was removed: {error or type(error).__name__}"
+            return
+        except Exception as error:
+            log.exception("upkeep.broke", table=LEFTOVERS)
+            done.failed[LEFTOVERS] = f"{type(error).__name__}: {error}"
+            return
+        done.tidied = True
+        if found.places:
+            log.info("upkeep.tidied", places=found.places, bytes=found.bytes)
+            done.removed.append(found)
 
     def _projected(self) -> int:
         """The version of agent_messages that every projection has come to."""
@@ -182,12 +219,14 @@ def watch(
     retained = float("-inf")
     while not stop.is_set():
         done = tables.run_due()
-        if retention is not None and time.monotonic() - retained > RETAIN_S:
+        if time.monotonic() - retained > RETAIN_S:
             retained = time.monotonic()
-            tables.retain(*retention, done)
+            if retention is not None:
+                tables.retain(*retention, done)
+            tables.tidy(done)
         if metrics is not None:
             metrics.failed(done.failed)
-        if done.done or done.failed:
+        if done.done or done.failed or done.removed:
             told(done)
         stop.wait(LOOK_S)
 

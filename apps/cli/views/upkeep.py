@@ -43,6 +43,10 @@ def pass_table(done: Pass) -> RenderableType:
     parts += [Text(f"{safe(name)}: {safe(reason)}", style="bad") for name, reason in done.failed.items()]
     parts += [_held(one) for one in done.done if one.held_by]
     parts += [_left(one) for one in done.retained if one.days]
+    parts += [
+        Text(f"warehouse: {counted(len(one.places), 'leftover')} of executions removed, {size(one.bytes)}")
+        for one in done.removed
+    ]
     changed = sum(one.changed for one in done.done)
     said = f"{counted(changed, 'table')} of {len(done.done)} changed" if changed else "nothing to do"
     parts.append(Text(f"{said}, {ago(done.seconds)}", style="quiet"))
