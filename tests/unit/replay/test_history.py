@@ -6,91 +6,24 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 import stamina
-from deltalake import DeltaTable, write_deltalake
+from deltalake import write_deltalake
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bus.errors import UnreadableArchive
 from bus.log import compaction, retention
-from bus.log.consumers import Consumers
-from bus.log.snapshot import Snapshots
 from bus.log.table import DeltaLog
-from bus.log.upkeep import Folding, Limits, Upkeep
 from jobs.replay.history import History
 from jobs.replay.request import CannotReplay, ReplayRequest
 from schemas.tables import AGENT_MESSAGES
-from tests.unit.bus.logs import append, ids, message
-from workers.runtime.clock import micros
-
-FIRST = datetime(2026, 1, 1, 12, tzinfo=UTC)
-Handled = list[tuple[str, bool]]
-
-
-class Story:
-    """A log over days, its upkeep, and what a replay finds in it: (message, whether it came from the archive)."""
-
-    def __init__(self, folder: Path) -> None:
-        self.day = 1
-        self.log = DeltaLog(folder / "tables" / "agent_messages", AGENT_MESSAGES, now=self.now)
-        self.log.create()
-        self.archive = folder / "archive"
-        self.upkeep = Upkeep(
-            self.log, Consumers(self.log), Limits(checkpoint_every=5), Folding(Snapshots(self.log), lambda _: True)
-        )
-
-    def now(self) -> datetime:
-        return FIRST + timedelta(days=self.day - 1)
-
-    def ask(self, name: str, on: int, conversation: str = "", **envelope: Any) -> None:
-        self.day = on
-        told = {"correlation_id": conversation or f"c-{name}", "timestamp": micros(self.now())}
-        append(self.log, message(name, **told | envelope))
-
-    def answer(self, name: str, on: int, conversation: str = "") -> None:
-        self.day = on
-        told = {
-            "from_agent": "A",
-            "correlation_id": conversation or f"c-{name}",
-            "causation_id": name,
-            "handling_id": f"r-{name}",
-            "timestamp": micros(self.now()),
-        }
-        append(
-            self.log,
-            message(f"r-{name}", message_type="receipt", kind="Receipt", to_agent="*", **told),
-            message(f"a-{name}", message_type="response", kind="Pong", to_agent="user:eli", **told),
-        )
-
-    def handled(self, name: str, on: int) -> None:
-        self.ask(name, on)
-        self.answer(name, on)
-
-    def retain(self, on: int, days: int = 2, upto: int | None = None) -> None:
-        self.day = on
-        self.upkeep.retain(days, self.archive, upto)
-
-    @property
-    def place(self) -> Path:
-        return self.archive / "agent_messages"
-
-    def archived(self) -> list[str]:
-        return DeltaTable(str(self.place)).to_pyarrow_table().column("message_id").to_pylist()
-
-    def history(self, agents: frozenset[str] | None = None, **request: str) -> History:
-        return History(self.log, lambda _: True, ReplayRequest(**request), micros(self.now()), agents)
-
-    def found(self, **request: str) -> Handled:
-        history = self.history(**request)
-        found = [(one.message.message_id, one.from_archive) for one in history.recordings()]
-        assert history.total == len(found)
-        return found
+from tests.unit.bus.logs import ids
+from tests.unit.replay.story import Story
 
 
 @pytest.fixture
