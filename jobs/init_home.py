@@ -60,7 +60,7 @@ def _settle_tables(system: System) -> None:
     """Where the tables are is decided once: another place would be another bus under the same keys."""
     home = system.home
     before = home.noted_tables or (
-        str(home.root / "tables") if (home.root / "tables" / AGENT_MESSAGES.name).exists() else None
+        str(home.root / "tables") if (home.root / "tables" / AGENT_MESSAGES.name / "_delta_log").exists() else None
     )
     if before is not None and before != str(home.tables):
         raise InitFailed(f"this home has its tables at {before}, not at {home.tables}; choose another TAILRACE_HOME")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import uuid
 from collections.abc import Callable, Sequence
@@ -79,16 +80,20 @@ class Unity:
             raise LogMissing(f"{error}; `tailrace init` makes it, once, where a Spark is at hand") from error
 
     def create(self, say: Callable[[str], None]) -> None:
-        """The table and the views beside it. What is there is kept; views are replaced. Raises ForeignLog."""
+        """The table and the views beside it. What is there is kept; views of another release are replaced. Raises ForeignLog."""
         say(f"table {self.table.name}")
         self.table.create()
         schema = self.table.name.rpartition(".")[0]
-        for name, statement in zip(views.ALL, self._views(schema), strict=True):
+        statements = list(views.statements("spark", "spark", schema, views.ALL))
+        # They stand on each other, and Spark looks through all of it for each: minutes, so not a second time for nothing.
+        made = self._system.home.beside / f"views-{hashlib.sha256(repr(statements).encode()).hexdigest()[:16]}"
+        if made.exists():
+            return
+        for name, statement in zip(views.ALL, statements, strict=True):
             say(f"view {name}")
             self.table.run(statement)
-
-    def _views(self, schema: str) -> Sequence[str]:
-        return list(views.statements("spark", "spark", schema, views.ALL))
+        made.parent.mkdir(parents=True, exist_ok=True)
+        made.touch()
 
     # --- hosts -------------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -57,21 +58,32 @@ def anchor_log(system: System, to: Sequence[str] = ()) -> Anchored:
     source = system.log(AGENT_MESSAGES.name)
     place = (source.check(), system.settings.env)
     signer = Signer.load(system.home.keys, [UPKEEP], *place)
-    there = load(source)
-    whole = pc.field("kind") == "AuditRecorded"
-    known = _known(reading.rows(source.open(), filters=whole & (pc.field("from_agent") == UPKEEP)), keyring, place)
+    of_upkeep = (pc.field("kind") == "AuditRecorded") & (pc.field("from_agent") == UPKEEP)
+    if system.unity_schema is None:
+        there = load(source)
+        head, since = there.version, partial(standing.rows, source, there)
+        known = _known(reading.rows(source.open(), filters=of_upkeep), keyring, place)
+    else:
+        whole, head = source.scan()
+        whole = whole.filter(pc.field("log_version") <= head)
+        since = partial(_above, whole)
+        known = _known(whole.filter(of_upkeep), keyring, place)
     before = known[-1] if known else None
     places = {text: place_of(text) for text in dict.fromkeys(to)}
     held = {text: _held(there, known) for text, there in places.items()}
-    rows = standing.rows(source, there, -1 if before is None else before.log_version)
+    rows = since(-1 if before is None else before.log_version)
     # Its own fact makes no new anchor necessary, or there would be one after each.
     is_new = before is None or rows.num_rows > 1
     if is_new:
-        made = _made(before, rows, keyring, place, there.version, micros(system.clock.now()), signer)
+        made = _made(before, rows, keyring, place, head, micros(system.clock.now()), signer)
         known.append(signed(made, signer, keyring, place))
         _record(system, known[-1])
     sent = {text: _send(there, known, held[text]) for text, there in places.items()}
     return Anchored(known[-1], is_new, sent)
+
+
+def _above(rows: pa.Table, version: int) -> pa.Table:
+    return rows.filter(pc.field("log_version") > version)
 
 
 def _known(rows: pa.Table, keyring: Keyring, place: tuple[str, str]) -> list[Anchor]:

@@ -84,7 +84,10 @@ def tables(place: Place) -> Finding:
     missing, foreign = [], []
     for name, schema in TABLES.items():
         try:
-            DeltaLog(place.home.table(name), schema).check()
+            if name == AGENT_MESSAGES and place.home.catalogue is not None and place.system is not None:
+                place.system.unity.check()
+            else:
+                DeltaLog(place.home.table(name), schema).check()
         except LogMissing:
             missing.append(name)
         except (ForeignLog, KeyError, ValueError) as error:
@@ -95,6 +98,8 @@ def tables(place: Place) -> Finding:
         )
     if missing:
         return fail("bus tables", f"missing: {', '.join(missing)}", INIT)
+    if place.home.catalogue is not None:
+        return ok("bus tables", f"{AGENT_MESSAGES} in {place.home.tables}, and {len(TABLES) - 1} in the home")
     return ok("bus tables", f"{len(TABLES)}, with the protocol that only Tailrace writes")
 
 
@@ -107,13 +112,16 @@ def table_health(place: Place) -> Finding:
     from schemas.tables import TABLES
 
     limit = LOST_AFTER_S if place.system is None else place.system.settings.consumer_lost_after_s
-    logs = [DeltaLog(open_store(place.home.table(name)), schema) for name, schema in TABLES.items()]
+    ours = {n: schema for n, schema in TABLES.items() if n != AGENT_MESSAGES or place.home.catalogue is None}
+    logs = [DeltaLog(open_store(place.home.table(name)), schema) for name, schema in ours.items()]
     found = [health(log, Consumers(log, limit)) for log in logs]
     lines = [_health(one) for one in found if one.table == AGENT_MESSAGES or one.troubles or one.lost]
     if any(one.troubles for one in found):
         return warn("table health", "\n".join(lines), "tailrace upkeep (tailrace up keeps it running)")
     if any(one.lost for one in found):
         return warn("table health", "\n".join(lines), "look whether the host still runs; upkeep waits for it no more")
+    if place.home.catalogue is not None:
+        lines.append(f"{AGENT_MESSAGES} is Spark's to keep: predictive optimization, or OPTIMIZE once a day")
     return ok("table health", "\n".join(lines))
 
 

@@ -5,11 +5,7 @@ Over Spark itself: tests/integration/bus/test_unity_catalog.py.
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,15 +14,12 @@ from bus.client import TailraceClient
 from bus.fold import State
 from bus.streaming import client, spark_bus
 from config.settings import Settings
-from jobs.agents import AGENTS, Agent
 from jobs.bootstrap import System
 from jobs.init_home import SAMPLE_TABLES
-from jobs.liveness import Presence
 from schemas.envelope import Message
 from schemas.payloads import Ask
-from tests.contract.catalogue import Catalogue
+from tests.contract.catalogue import Catalogue, hosted
 from tests.unit.cli.conftest import Run, workers
-from workers.runtime.base import Worker
 
 PLACE = "uc://main.tailrace"
 
@@ -50,30 +43,6 @@ def system(catalogue: Catalogue, run: Run, tmp_path: Path, monkeypatch: pytest.M
     assert said.code == 0, said.err
     monkeypatch.delenv("TAILRACE_TABLES")  # from now on it is noted
     return System(Settings.load(home=str(tmp_path / "home")))
-
-
-@contextmanager
-def hosted(system: System, *made: Worker) -> Iterator[None]:
-    """One host for all of them, in a thread."""
-    by_name = {worker.name: worker for worker in made}
-    agents = [
-        Agent(a.name, a.short, "main", lambda _, n=a.name: by_name[n], "tail") for a in AGENTS if a.name in by_name
-    ]
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    with ExitStack() as presences:
-        for agent in agents:
-            presences.enter_context(Presence(system.home, agent.name, "tail")).ready()
-        host = system.host(agents, "tail")
-        asyncio.run_coroutine_threadsafe(host.start(), loop).result(30)
-        try:
-            yield
-        finally:
-            asyncio.run_coroutine_threadsafe(host.stop(), loop).result(30)
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join()
-            loop.close()
 
 
 def asked(run: Run) -> str:
@@ -221,6 +190,25 @@ def test_what_lost_a_race_or_came_twice_is_counted_and_no_problem(
     assert said.code == 0, said.out
     assert said.json["checked"]["rows that lost a race"] >= 1
     assert said.json["checked"]["copies"] >= 1
+
+
+def test_an_anchor_kept_elsewhere_knows_what_the_log_was(
+    run: Run, system: System, catalogue: Catalogue, tmp_path: Path
+) -> None:
+    with hosted(system, *workers()):
+        asked(run)
+    kept = str(tmp_path / "anchors")
+    anchored = run("audit", "anchor", "--to", kept, "--json")
+    assert (anchored.code, anchored.json["new"]) == (0, True), anchored.err
+    assert anchored.json["anchor"]["rows"] == sum(commit.num_rows for commit in catalogue.commits[:-1])
+    run("send", "--to", "rag", "--kind", "Odd", "--content", "{}", "--as", "ana")
+    assert run("audit", "anchor", "--to", kept, "--json").json["anchor"]["number"] == 2
+    assert run("audit", "verify", "--anchor", kept).code == 0
+    # The newest rows are gone, and with them every trace in the log itself.
+    del catalogue.commits[-3:]
+    assert run("audit", "verify").code == 0
+    said = run("audit", "verify", "--anchor", kept, "--json")
+    assert (said.code, "anchor.truncated" in said.json["found"]) == (1, True), said.out
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
