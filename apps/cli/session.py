@@ -27,9 +27,9 @@ def open_system(home_needed: bool = True, **overrides: Any) -> System:
     from jobs.bootstrap import System
 
     settings = Settings.load(**{key: value for key, value in overrides.items() if value is not None})
-    # A person reads answers; what the bus logs belongs into the logs of the hosts.
-    logging.configure(os.environ.get("TAILRACE_LOG_LEVEL", "WARNING"))
     system = System(settings)
+    # A person reads answers; what the bus logs belongs into the logs of the hosts.
+    logging.configure(os.environ.get("TAILRACE_LOG_LEVEL", "WARNING"), redactor=lambda: system.redactor)
     if home_needed and not system.home.exists:
         raise CommandError(f"there is no home at {system.home.root}", "tailrace init (or set TAILRACE_HOME)")
     return system

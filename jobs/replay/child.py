@@ -65,11 +65,12 @@ def _replay(asked: Mapping[str, Any], held: tuple[str, ...], answer: Answer) -> 
     from config.settings import Settings
     from jobs import logging
     from jobs.bootstrap import System
+    from jobs.redaction import load_redactor
     from jobs.replay.request import ReplayRequest
     from jobs.replay.run import replay
 
     # Whatever fails is in the report; the runner's own words on it would only be in the way.
-    logging.configure(os.environ.get("TAILRACE_LOG_LEVEL", "CRITICAL"))
+    logging.configure(os.environ.get("TAILRACE_LOG_LEVEL", "CRITICAL"), redactor=load_redactor)
     said = 0.0
 
     def progress(done: int, total: int) -> None:
