@@ -25,9 +25,8 @@ class ReplayFailed(RuntimeError):
     """The replaying process ended without a report; what it said is on standard error."""
 
 
-_KNOWN = {
-    error.__name__: error for error in (CannotReplay, UnknownAgent, ConfigError, UnreadableArchive, StoreUnavailable)
-}
+_FORESEEN = (CannotReplay, UnknownAgent, ConfigError, UnreadableArchive, MissingArchive, StoreUnavailable)
+_KNOWN = {error.__name__: error for error in _FORESEEN}
 
 
 def replay_confined(system: System, request: ReplayRequest, progress: Progress = lambda *_: None) -> ReplayReport:
