@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bus.audit import AuditChain
+from bus.base import Bus
 from bus.fold import is_binding, valid_rows
 from bus.keys import Signer
 from bus.log import rows as codec
@@ -235,8 +236,10 @@ def redrive(system: System, user: str, checked: Sequence[Redriven]) -> None:
         bus.close()
 
 
-def _bus_of(system: System, user: str) -> LogBus:
+def _bus_of(system: System, user: str) -> Bus:
     """One that signs for this user, and knows nothing of the past."""
+    if system.unity_schema is not None:
+        return system.unity.bus_of_user(user)
     table = system.log(AGENT_MESSAGES.name)
     table_id = table.check()
     signer = Signer.load(system.home.keys, [USER + user], table_id, system.settings.env)

@@ -27,7 +27,7 @@ from bus.streaming.spark_bus import SparkBus, absorb_news
 from bus.streaming.spark_log import SparkLog, SparkPast
 from bus.streaming.spark_table import SparkTable
 from jobs.agents import Agent
-from schemas.envelope import Message
+from schemas.envelope import USER, Message
 from schemas.tables import AGENT_MESSAGES
 
 if TYPE_CHECKING:
@@ -112,6 +112,14 @@ class Unity:
             linger_ms=system.settings.linger_ms,
             accept=system.accept(table_id, names),
         )
+
+    def bus_of_user(self, user: str) -> SparkBus:
+        """Signs for one person, and knows nothing of the past."""
+        system = self._system
+        table_id = self.check()
+        signer = Signer.load(system.home.keys, [USER + user], table_id, system.settings.env)
+        seal = SigningSeal(signer, AuditChain(f"client-{uuid.uuid4().hex[:8]}"), system.redactor)
+        return SparkBus(self._table(), seal=seal, follow_only=True, accept=system.accept(table_id))
 
     def follower(self) -> SparkBus:
         """Reads and folds everything, and signs for nobody."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import pyarrow as pa
 
+from bus.errors import UnfitStore
 from bus.log import rows as codec
 from bus.log.store import Store
 from bus.past import Position, first_of
@@ -68,6 +69,14 @@ class SparkLog:
         if filters is not None:
             found = found.filter(filters)
         return (found if columns is None else found.select(list(columns))), version
+
+    def open(self) -> NoReturn:
+        """Raises UnfitStore: whoever asks for it wants the files of a log of ours."""
+        raise UnfitStore(
+            f"this reads the files of a log of our own, and {self.uri} is in Unity Catalog, where Spark keeps them"
+        )
+
+    entry = follow = checkpoint_version = append = put = read_file = lambda self, *_, **__: self.open()
 
     def _placed(self, columns: list[str] | None, among: Mapping[str, Sequence[str]]) -> pa.Table:
         if columns is None or "seq" in columns:

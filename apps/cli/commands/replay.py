@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from apps.cli import history
-from apps.cli.exits import DONE, FAILED
+from apps.cli.exits import DONE, FAILED, MISUSE, CommandError
 from apps.cli.options import Json, Since, Until, terminal_of
 from apps.cli.session import open_system
 
@@ -72,6 +72,9 @@ def replay(
 
     terminal = terminal_of(context)
     system = open_system()
+    if system.unity_schema is not None:
+        cause = f"what replays reads the log itself, cut off from everything; {system.home.tables} is reached through Spark alone"
+        raise CommandError(cause, "tailrace policy test decides recorded requests again, there too", MISUSE)
     chosen = {"semantic": semantic, "plans": plans, "roles": roles, "policy": policy}
     request = ReplayRequest(
         since=since,

@@ -14,12 +14,14 @@ from bus.client import TailraceClient
 from bus.fold import State
 from bus.streaming import client, spark_bus
 from config.settings import Settings
+from jobs.agents import find
 from jobs.bootstrap import System
 from jobs.init_home import SAMPLE_TABLES
 from schemas.envelope import Message
-from schemas.payloads import Ask
+from schemas.payloads import Ask, GenerateCode
 from tests.contract.catalogue import Catalogue, hosted
-from tests.unit.cli.conftest import Run, workers
+from tests.unit.cli.conftest import EXECUTE, Run, workers
+from tests.unit.cli.test_dead import settle
 
 PLACE = "uc://main.tailrace"
 
@@ -223,6 +225,35 @@ def test_new_keys_do_not_take_over_anothers_table(
     said = run("init")
     assert (said.code, "keyring.json" in said.err) == (1, True), said.err
     assert not (tmp_path / "second" / "keys").exists()
+
+
+def test_what_was_given_up_is_delivered_again(run: Run, system: System) -> None:
+    with TailraceClient(system.home.root, user="eli") as service:
+        sent = service.send("CodeAgent", GenerateCode(question="x"))
+    agent = system.bus([find("code")])
+    try:
+        settle(agent, sent, "dead", "it broke")
+        assert [one["message_id"] for one in run("dead", "list", "--json").json] == [sent.message_id]
+        said = run("dead", "redrive", sent.message_id, "--as", "eli", "--yes", "--json")
+        assert said.code == 0, said.err
+        agent.catch_up()
+        assert [row.kind for row in agent.state.open_for("CodeAgent")] == ["GenerateCode"]
+    finally:
+        agent.close()
+    assert run("audit", "verify").code == 0
+
+
+def test_recorded_requests_are_decided_again(run: Run, system: System) -> None:
+    with hosted(system, *workers()):
+        run("ask", EXECUTE, "--as", "eli", "--no-start", "--no-wait-approval")
+    said = run("policy", "test", "--json")
+    assert (said.code, said.json["requests"]) == (0, 1), said.out
+
+
+@pytest.mark.parametrize(("words", "code"), [(["audit", "export", "--to", "bundle"], 1), (["replay"], 2)])
+def test_what_needs_the_files_of_a_log_of_ours_says_so(run: Run, system: System, words: list[str], code: int) -> None:
+    said = run(*words)
+    assert (said.code, "uc://main.tailrace" in said.err) == (code, True), said.err
 
 
 @pytest.mark.parametrize("place", ["uc://main", "uc://main.tailrace.agent_messages", "uc://main.tail`race"])
