@@ -35,6 +35,7 @@ TIMES = ("timestamp", "not_before", "expires_at")
 STANDS, FILE = "_standing_version", "_standing_file"  # columns of `standing_table`
 ZEROS = "0" * 64
 GOVERNANCE, EXECUTION, UPKEEP = "GovernanceAgent", "ExecutionAgent", "Upkeep"
+EVERYONE = "*"
 KEPT = 100  # problems of one rule that are shown; the others are counted
 
 Row = dict[str, Any]
@@ -353,6 +354,20 @@ def said(row: Row) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def addressee(row: Row, quarantined: bool = False) -> str | None:
+    """Who may write a receipt for it. What is no message goes to its addressee, or else to governance, to be rejected."""
+    to = row["to_agent"]
+    if quarantined:
+        return GOVERNANCE if not to or to == EVERYONE or to.startswith("user:") else str(to)
+    return None if to == EVERYONE and row["message_type"] != "event" else to
+
+
+def malformed_id(row: Row) -> str:
+    """The name under which hosts reject a row that is no message: made of what it says, not of where it stands."""
+    told = {name: row[name] for name in (*SIGNED, *UNSIGNED) if name not in ("log_version", "seq")}
+    return f"malformed:{hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()[:32]}"
+
+
 def where(row: Row) -> str:
     return f"({row['log_version']}, {row['seq']}) {row['kind']} from {row['from_agent']}"
 
@@ -466,11 +481,12 @@ class Walk:
         self.anchors = Anchors(keys, table_id, environment, report)
         self.head = first
         self._seen: set[str] = set()
+        self._addressed: dict[str, str | None] = {}
         self._roots: dict[str, str | None] = {}
         self._chains: dict[str, tuple[int, str]] = {}
         self._trees: dict[str, int] = {}
         self._settled: set[tuple[str | None, str]] = set()
-        self._suspects: list[tuple[str, str, str, str]] = []
+        self._suspects: list[tuple[tuple[str, ...], str, str, str]] = []
         self._rejected: set[str | None] = set()
         self._anchored: list[str] = []
         self._said_yes: dict[str, list[tuple[str, Any, Any]]] = defaultdict(list)
@@ -498,7 +514,13 @@ class Walk:
             leaves.append(leaf(row, data))
             self._report.checked["rows"] += 1
             if refused is not None:
-                self._suspects.append((row["message_id"], refused[0], where(row), refused[1]))
+                names = (
+                    row["message_id"],
+                    malformed_id(row),
+                )  # as what a host rejects it depends on what is wrong with it
+                self._suspects += [(names, refused[0], where(row), refused[1])]
+                self._addressed.setdefault(names[0], addressee(row))
+                self._addressed.setdefault(names[1], addressee(row, quarantined=True))
                 if str(row["signature"]).startswith("ed25519-tree:") and str(row["signature"]).count(":") == 4:
                     _, _, size, signature, _ = row["signature"].split(":")
                     trees[f"{row['key_id']}:{signature}"].append((int(size) if size.isdigit() else 0, None))
@@ -530,6 +552,7 @@ class Walk:
             self._report.add("log.repeated", where(row), "a row with this id stands before it: this one is a copy")
             return
         self._seen.add(row["message_id"])
+        self._addressed.setdefault(row["message_id"], addressee(row))
         self._principal(row)
         if row["message_type"] == "receipt":
             self._receipt(row, settling)
@@ -551,18 +574,26 @@ class Walk:
         person = row["from_agent"].removeprefix("user:") if row["from_agent"].startswith("user:") else None
         if row["principal"] != (person if person is not None else root):
             what = f"it acts for {row['principal']}, the root for {root}"
-            self._suspects.append((row["message_id"], "principal.changed", where(row), what))
+            self._suspects.append(((row["message_id"],), "principal.changed", where(row), what))
 
     def _receipt(self, row: Row, settling: set[str]) -> None:
         self._report.checked["receipts"] += 1
         key = (row["causation_id"], row["from_agent"])
+        if row["from_agent"].startswith("user:"):
+            self._report.checked["receipts of people, which are none"] += 1
+            return
+        wrong = ""
         if key in self._settled:
-            self._report.add("receipt.second", where(row), f"{key[0]} had a receipt by {key[1]} already")
-        elif row["causation_id"] not in self._seen and not self._first_is_later():
-            self._report.add("receipt.second", where(row), f"{key[0]} is not in the log before it")
+            wrong = f"{key[0]} had a receipt by {key[1]} already"
+        elif key[0] not in self._addressed:
+            wrong = "" if self._first_is_later() else f"{key[0]} is not in the log before it"
+        elif self._addressed[key[0]] not in (key[1], EVERYONE):
+            wrong = f"{key[0]} was not for {key[1]}"
+        if wrong:
+            self._report.add("receipt.second", where(row), wrong)
         self._settled.add(key)
         settling.add(row["handling_id"] or row["message_id"])
-        if said(row).get("outcome") == "rejected":
+        if said(row).get("outcome") == "rejected" and not wrong:
             self._rejected.add(row["causation_id"])
 
     def _first_is_later(self) -> bool:
@@ -689,8 +720,8 @@ class Walk:
             self._report.add("execution.code", where(row), f"grant {grant_id} is for other code")
 
     def end(self, before: Mountains) -> None:
-        for message_id, rule, at, what in self._suspects:
-            if message_id in self._rejected:
+        for names, rule, at, what in self._suspects:
+            if any(name in self._rejected for name in names):
                 self._report.checked["rejected rows"] += 1
             else:
                 self._report.add(rule, at, what)
