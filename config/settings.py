@@ -20,6 +20,8 @@ READ_ELSEWHERE = {
     "TAILRACE_IVY_SETTINGS": "Ivy settings of a mirror, used when set-up fetches Delta's JARs",
     "TAILRACE_JARS": "the folder of Delta's JARs",
 }
+#: Settings that are never shown, and their variables.
+SECRETS = {"databricks_token": "DATABRICKS_TOKEN", "databricks_client_secret": "DATABRICKS_CLIENT_SECRET"}
 
 
 def _env(name: str) -> Any:
@@ -89,6 +91,10 @@ class Settings(BaseSettings):
 
     databricks_host: str | None = Field(default=None, validation_alias=_env("DATABRICKS_HOST"))
     databricks_token: SecretStr | None = Field(default=None, validation_alias=_env("DATABRICKS_TOKEN"))
+    #: Where `send` goes without Spark when the tables are in Unity Catalog, and who it is there.
+    zerobus_endpoint: str | None = Field(default=None, pattern=r"^https://")
+    databricks_client_id: str | None = Field(default=None, validation_alias=_env("DATABRICKS_CLIENT_ID"))
+    databricks_client_secret: SecretStr | None = Field(default=None, validation_alias=_env("DATABRICKS_CLIENT_SECRET"))
     catalog_name: str | None = Field(default=None, validation_alias=_env("CATALOG_NAME"))
     schema_name: str | None = Field(default=None, validation_alias=_env("SCHEMA_NAME"))
     vector_endpoint: str | None = Field(default=None, validation_alias=_env("VECTOR_ENDPOINT"))
@@ -156,10 +162,10 @@ class _YamlSource(PydanticBaseSettingsSource):
         document = files.yaml(name) or {}
         if not isinstance(document, dict):
             raise ConfigError(f"{files.where(name)}: expected settings, one `name: value` a line")
-        known = sorted(set(self.settings_cls.model_fields) - {"databricks_token"})
+        known = sorted(set(self.settings_cls.model_fields) - SECRETS.keys())
         for key in document:
-            if key == "databricks_token":
-                raise ConfigError(f"{files.where(name)}: a secret does not belong into a file; set DATABRICKS_TOKEN")
+            if key in SECRETS:
+                raise ConfigError(f"{files.where(name)}: a secret does not belong into a file; set {SECRETS[key]}")
             if key not in known:
                 raise ConfigError(
                     f"{files.where(name)}: unknown setting {key}{_guess(key, known)}; known are {', '.join(known)}"
@@ -203,7 +209,7 @@ def _explain(problem: Any, overrides: dict[str, Any]) -> str:
         place = f".env: {name}"
     else:
         place = f"{files.where(_environment_file())}: {field}"
-    shown = "" if field == "databricks_token" else f" is {problem['input']!r}"
+    shown = "" if field in SECRETS else f" is {problem['input']!r}"
     return f"{place}{shown}: {problem['msg']}"
 
 

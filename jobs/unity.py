@@ -7,6 +7,7 @@ import os
 import uuid
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bus import views
@@ -83,6 +84,8 @@ class Unity:
         """The table and the views beside it. What is there is kept; views of another release are replaced. Raises ForeignLog."""
         say(f"table {self.table.name}")
         self.table.create()
+        self.noted_id.parent.mkdir(parents=True, exist_ok=True)
+        self.noted_id.write_text(self.table.check())
         schema = self.table.name.rpartition(".")[0]
         statements = list(views.statements("spark", "spark", schema, views.ALL))
         # They stand on each other, and Spark looks through all of it for each: minutes, so not a second time for nothing.
@@ -92,8 +95,12 @@ class Unity:
         for name, statement in zip(views.ALL, statements, strict=True):
             say(f"view {name}")
             self.table.run(statement)
-        made.parent.mkdir(parents=True, exist_ok=True)
         made.touch()
+
+    @property
+    def noted_id(self) -> Path:
+        """The table's id, for whoever signs without asking Spark."""
+        return self._system.home.beside / "table-id"
 
     # --- hosts -------------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ Over Spark itself: tests/integration/bus/test_unity_catalog.py.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from bus.client import TailraceClient
 from bus.fold import State
 from bus.streaming import client, spark_bus
 from config.settings import Settings
+from jobs import zerobus
 from jobs.agents import find
 from jobs.bootstrap import System
 from jobs.init_home import SAMPLE_TABLES
@@ -288,3 +290,53 @@ def test_a_forged_answer_is_not_taken_for_one(system: System, catalogue: Catalog
         )
         catalogue.table().commit([forged], "a stranger", 1)
         assert [row.message_id for row in service.conversation(sent.correlation_id)] == [sent.message_id]
+
+
+# --- without Spark ----------------------------------------------------------------------------------------------------
+
+
+class Service:
+    """The other end of Zerobus, as the SDK says its streams are; what arrives stands in the catalogue."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self.connected: tuple[str, ...] = ()
+
+    def connect(self, *to: str) -> Callable[[], Service]:
+        self.connected = to
+        return lambda: self
+
+    def ingest_records_offset(self, payloads: list[str]) -> int:
+        rows = [Message(**{k: v for k, v in json.loads(one).items() if k != "date"}) for one in payloads]
+        self._catalogue.table().commit(rows, "zerobus", len(self._catalogue.commits) + 1)
+        return 1
+
+    def wait_for_offset(self, offset: int) -> None:
+        return
+
+    def close(self) -> None:
+        return
+
+
+def test_a_message_goes_through_zerobus_when_that_is_configured_and_nobody_waits(
+    run: Run, system: System, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = Service(catalogue)
+    monkeypatch.setattr(zerobus, "connect", service.connect)
+    monkeypatch.setattr(client, "messages_table", None)  # Spark is not asked
+    monkeypatch.setenv("TAILRACE_ZEROBUS_ENDPOINT", "https://zerobus.example")
+    question = json.dumps({"question": "How are sales defined?"})
+    words = ["send", "--to", "orchestrator", "--kind", "Ask", "--content", question, "--as", "ana", "--json"]
+    said = run(*words)
+    assert (said.code, "DATABRICKS_CLIENT_ID, DATABRICKS_CLIENT_SECRET" in said.err) == (1, True), said.err
+    monkeypatch.setenv("DATABRICKS_HOST", "https://workspace.example")
+    monkeypatch.setenv("DATABRICKS_CLIENT_ID", "someone")
+    monkeypatch.setenv("DATABRICKS_CLIENT_SECRET", "hidden")
+    said = run(*words)
+    assert said.code == 0, said.err
+    assert service.connected[2:] == ("main.tailrace.agent_messages", "someone", "hidden")
+    monkeypatch.setattr(client, "messages_table", catalogue.table)
+    with hosted(system, *workers()):
+        waited = run("wait", said.json["correlation_id"], "--no-start", "--json")
+    assert (waited.code, waited.json["status"]) == (0, "answered"), waited.err
+    assert run("audit", "verify").code == 0
