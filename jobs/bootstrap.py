@@ -353,43 +353,10 @@ class System:
         return DeltaResultCatalog(self.log(EXECUTIONS.name), self.home.warehouse, self.canonical())
 
     def execution_engine(self) -> Engine:
-        from workers.adapters.code_sandbox.engine import CodeSandbox
-        from workers.adapters.engines import Engines
-
-        sql = self._sql_engine()
-        if self.settings.sql_engine == "warehouse":
-            return Engines({"sql": sql})  # code is given copies of this home's tables, and these are elsewhere
-        from workers.adapters.sandbox.restoring import RestoreEngine
-
-        code = CodeSandbox(self.home.root)
-        undo = RestoreEngine(self.home.root, self._schemas, self.settings.writable_schemas)
-        return Engines({"sql": sql, "python": code, "pyspark": code, "restore": undo})
-
-    def _sql_engine(self) -> Engine:
         """Raises ConfigError when a warehouse is wanted and not all is said that it needs."""
-        if self.settings.sql_engine == "warehouse":
-            from jobs.databricks import warehouse_engine
+        from jobs.engines import execution_engine
 
-            return warehouse_engine(self.settings)
-        from workers.adapters.engines import SqlEngine
-        from workers.adapters.sandbox.engine import SparkSandbox
-
-        return SqlEngine(
-            SparkSandbox(
-                self.home.root,
-                timeout_s=self.settings.run_timeout_s,
-                schemas=self._schemas,
-                writable=self.settings.writable_schemas,
-                tried_bytes=self.settings.tried_mib * 1024 * 1024,
-            )
-        )
-
-    @property
-    def _schemas(self) -> Sequence[str]:
-        """The sample's, and those that may be written."""
-        from workers.adapters.sandbox.names import SCHEMAS
-
-        return tuple(dict.fromkeys((*SCHEMAS, *self.settings.writable_schemas)))
+        return execution_engine(self.settings, self.home)
 
 
 class RoleBook:
