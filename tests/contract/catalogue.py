@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bus.errors import LogMissing
+from bus.streaming.spark_table import Commit, commits
 from jobs.agents import AGENTS, Agent
 from jobs.bootstrap import System
 from jobs.liveness import Presence
@@ -68,16 +69,13 @@ class CatalogueTable(ListTable):
     def history(self) -> list[dict[str, Any]]:
         return list(self.shared.operations)
 
-    def changes(self, since: int) -> list[Any]:
+    def changes(self, since: int) -> list[Commit]:
         self.shared.asked.append(since)
         return super().changes(since)
 
-    def scan(self, conversation: str | None = None, above: int | None = None) -> list[Any]:
+    def scan(self, conversation: str | None = None, above: int | None = None) -> list[Commit]:
         self.shared.scans += conversation is None
-        asked = list(self.shared.asked)
-        found = super().scan(conversation, above)
-        self.shared.asked = asked
-        return found
+        return commits(self.rows(None, {} if conversation is None else {"correlation_id": [conversation]}, above))
 
     def rows(
         self,

@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bus.client import TailraceClient
 from bus.fold import State
+from bus.keys import Signer
 from bus.streaming import client, spark_bus
 from config.settings import Settings
 from jobs import zerobus
@@ -21,7 +23,7 @@ from jobs.bootstrap import System
 from jobs.init_home import SAMPLE_TABLES
 from schemas.envelope import Message
 from schemas.payloads import Ask, GenerateCode
-from tests.contract.catalogue import Catalogue, hosted
+from tests.contract.catalogue import Catalogue, CatalogueTable, hosted
 from tests.unit.cli.conftest import EXECUTE, Run, workers
 from tests.unit.cli.test_dead import settle
 
@@ -53,6 +55,11 @@ def asked(run: Run) -> str:
     said = run("ask", "How are sales defined?", "--as", "ana", "--no-start", "--json")
     assert (said.code, said.json["status"]) == (0, "answered"), said.err
     return str(said.json["correlation_id"])
+
+
+def send_odd(run: Run) -> None:
+    said = run("send", "--to", "rag", "--kind", "Odd", "--content", "{}", "--as", "ana")
+    assert said.code == 0, said.err
 
 
 def test_from_init_to_a_verified_answer(run: Run, system: System, catalogue: Catalogue) -> None:
@@ -106,7 +113,7 @@ def test_a_start_reads_what_came_after_the_written_state(run: Run, system: Syste
     assert said.code == 0, said.err
     (done,) = [one for one in said.json["tables"] if one["table"] == "agent_messages"]
     assert done["state"] == len(catalogue.commits)
-    run("send", "--to", "rag", "--kind", "Odd", "--content", "{}", "--as", "ana")
+    send_odd(run)
     catalogue.scans, catalogue.asked = 0, []
     follower = system.follower(lambda _: True)
     try:
@@ -122,6 +129,29 @@ def test_a_start_reads_what_came_after_the_written_state(run: Run, system: Syste
     note.write_text(note.read_text().replace('"signature": "', '"signature": "A'))
     system.follower(lambda _: True).close()
     assert catalogue.scans == 1
+
+
+def test_where_the_change_feed_does_not_reach_back_the_table_is_asked(
+    run: Run, system: System, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send_odd(run)
+    assert run("upkeep").code == 0
+    send_odd(run)
+    reached = len(catalogue.commits)
+    feed = CatalogueTable.changes
+
+    def forgetful(table: CatalogueTable, since: int) -> list[Any]:
+        if since <= reached:
+            raise RuntimeError("DELTA_MISSING_CHANGE_DATA")
+        return feed(table, since)
+
+    monkeypatch.setattr(CatalogueTable, "changes", forgetful)
+    follower = system.follower(lambda _: True)
+    try:
+        assert len(follower.state.open_for("RAGAgent")) == 2
+        assert follower.state.version == reached
+    finally:
+        follower.close()
 
 
 def folded(catalogue: Catalogue) -> State:
@@ -150,7 +180,7 @@ def test_a_row_that_was_taken_out_is_missed(run: Run, system: System, catalogue:
 
 
 def test_a_row_that_says_something_else_is_named(run: Run, system: System, catalogue: Catalogue) -> None:
-    run("send", "--to", "rag", "--kind", "Odd", "--content", "{}", "--as", "ana")
+    send_odd(run)
     changed = catalogue.commits[-1]
     place = changed.schema.get_field_index("content")
     catalogue.commits[-1] = changed.set_column(place, "content", [['{"a": 1}'] * changed.num_rows])
@@ -205,7 +235,7 @@ def test_an_anchor_kept_elsewhere_knows_what_the_log_was(
     anchored = run("audit", "anchor", "--to", kept, "--json")
     assert (anchored.code, anchored.json["new"]) == (0, True), anchored.err
     assert anchored.json["anchor"]["rows"] == sum(commit.num_rows for commit in catalogue.commits[:-1])
-    run("send", "--to", "rag", "--kind", "Odd", "--content", "{}", "--as", "ana")
+    send_odd(run)
     assert run("audit", "anchor", "--to", kept, "--json").json["anchor"]["number"] == 2
     assert run("audit", "verify", "--anchor", kept).code == 0
     # The newest rows are gone, and with them every trace in the log itself.
@@ -215,13 +245,24 @@ def test_an_anchor_kept_elsewhere_knows_what_the_log_was(
     assert (said.code, "anchor.truncated" in said.json["found"]) == (1, True), said.out
 
 
+def test_a_second_message_under_an_id_that_says_something_else_is_named(
+    run: Run, system: System, catalogue: Catalogue
+) -> None:
+    with TailraceClient(system.home.root, user="ana") as service:
+        sent = service.send("RAGAgent", Ask(question="x"))
+    signer = Signer.load(system.home.keys, ["user:ana"], "in-memory", system.settings.env)
+    other = signer.sign(sent.with_fields(content='{"question":"y"}', signature=None, key_id=None))
+    catalogue.table().commit([other], "a stranger", 1)
+    assert problems(run) == {"log.repeated"}
+
+
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
 def test_new_keys_do_not_take_over_anothers_table(
     run: Run, system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run("send", "--to", "rag", "--kind", "Odd", "--content", "{}", "--as", "ana")
+    send_odd(run)
     monkeypatch.setenv("TAILRACE_HOME", str(tmp_path / "second"))
     monkeypatch.setenv("TAILRACE_TABLES", PLACE)
     said = run("init")
