@@ -1,6 +1,6 @@
 -- The rows that count, receipts included: what bus.fold.valid_rows says, for the history that our writers can leave,
--- whatever they raced for and wherever they were killed. (It looks at no signature, and where rows were forged so that one
--- forged row depends on another, only the fold, and with it `tailrace audit verify`, follows the whole chain.)
+-- whatever they raced for and wherever they were killed. (It looks at no signature, and where a forged row depends on one that
+-- does not count, only the fold, and with it `tailrace audit verify`, follows the whole chain.)
 -- place: the position in the log as one number.
 WITH
 placed AS (

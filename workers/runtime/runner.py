@@ -138,6 +138,8 @@ class Runner:
                 under_way.original = self._redriven(message, conversation)
             received = Received(under_way.original, self._payload(under_way.original))
             outputs = await self._handle(received, self._context(under_way))
+            if message.attempt > 1:
+                outputs = [*outputs, _redelivered(under_way)]
             return self._settled(under_way, "handled", "", outputs)
         except Rejected as error:
             log.warning("message.rejected", rule=error.rule, reason=error.reason)
@@ -352,6 +354,20 @@ class _UnderWay:
         self.noted = noted
         self.started = started
         self.conversation: Sequence[Message] = ()
+
+
+def _redelivered(under_way: _UnderWay) -> Outgoing:
+    """For the auditor: by whose word a message that was given up has been handled after all."""
+    message, original = under_way.message, under_way.original
+    return audit(
+        "message.redriven",
+        "done",
+        causation_id=message.message_id,
+        kind=original.kind,
+        original=original.message_id,
+        by=message.from_agent,
+        attempt=message.attempt,
+    )
 
 
 def _is_cancelled() -> bool:

@@ -268,9 +268,14 @@ async def test_a_redriven_message_is_what_it_was_and_answers_whoever_asked() -> 
     (got,) = stage.worker.got
     assert (got.message_id, got.from_agent, got.attempt) == (dead.message_id, "user:eli", 2)
     assert stage.worker.handling[-1].principal == "eli"
-    receipt, answer = stage.rows
+    receipt, answer, fact = stage.rows
     assert (receipt.causation_id, receipt.principal) == (again.message_id, "eli")
     assert (answer.to_agent, answer.causation_id) == ("user:eli", dead.message_id)
+    assert fact.causation_id == again.message_id
+    said = json.loads(fact.content)
+    assert (said["action"], said["details"]["by"], said["details"]["original"]) == (
+        "message.redriven", "user:ada", dead.message_id
+    )  # fmt: skip
 
 
 async def test_a_message_can_be_redriven_as_often_as_it_dies_and_no_oftener() -> None:
