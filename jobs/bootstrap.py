@@ -247,7 +247,9 @@ class System:
 
     def projector(self, bus: LogBus | SparkBus) -> Projector:
         accept = self.accept(bus.table_id)
-        return Projector(bus, self.log(AGENT_MESSAGES.name), projections(self.log, accept), accept=accept)
+        above = None if self.unity_schema is None else self.unity.valid_above
+        made = projections(self.log, accept)
+        return Projector(bus, self.log(AGENT_MESSAGES.name), made, accept=accept, valid_above=above)
 
     def check_engine(self, engine: str) -> None:
         """Raises UnfitStore when the tables are where this engine cannot read them."""

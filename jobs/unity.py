@@ -146,6 +146,14 @@ class Unity:
                 "use --engine tail (or TAILRACE_ENGINE=tail), or run the host on the cluster itself"
             )
 
+    def valid_above(self, version: int) -> list[Message]:
+        """Rows that count, of all above a version: folded from the newest state that was written before it."""
+        table_id = self.check()
+        state = self._system.snapshots(self.log, table_id).newest(upto=version) or State()
+        rows: list[Message] = []
+        absorb_news(self.table, state, self._system.accept(table_id), rows.extend)
+        return rows
+
     def upkeep(self, heard: Callable[[Sequence[Message]], None]) -> StateKeeping:
         """Raises MissingKey when this process cannot vouch for what it writes."""
         system = self._system

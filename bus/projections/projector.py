@@ -100,8 +100,12 @@ class Projector:
         pause_s: float = 0.05,
         accept: Accept = lambda _: True,
         retry_s: float = RETRY_AFTER_S,
+        valid_above: Callable[[int], Sequence[Message]] | None = None,
     ) -> None:
-        """`accept`: as of the bus, since a row that nobody signed decides nothing here either."""
+        """`accept`: as of the bus, since a row that nobody signed decides nothing here either. `valid_above`: what counts
+        above a version, from who can say it without reading everything.
+        """
+        self._valid_above = valid_above or self._scanned
         self._accept = accept
         self._retry = retry_s
         self._bus = bus
@@ -154,18 +158,21 @@ class Projector:
                 self._stopping.wait(self._retry)
 
     def _catch_up(self) -> None:
-        """Everything between each table's position and now, by one scan of the log."""
+        """Everything between each table's position and now, at once."""
         self._arrived.clear()  # the log has them, and the bus has come at least as far
         upto = self._bus.catch_up()
         self._positions = {p.app_id: p.position() for p in self._projections}
-        if min(self._positions.values()) >= upto:
+        known = min(self._positions.values())
+        if known >= upto:
             return
+        self._append([m for m in self._valid_above(known) if m.log_version <= upto], upto)
+
+    def _scanned(self, _: int) -> Sequence[Message]:
         from bus.fold import valid_rows
         from bus.log.follower import deciding
 
-        found, _ = self._source.scan()
-        valid = valid_rows(deciding(codec.from_arrow(found), self._accept))
-        self._append([m for m in valid if m.log_version <= upto], upto)
+        found, _version = self._source.scan()
+        return valid_rows(deciding(codec.from_arrow(found), self._accept))
 
     def _project_arrivals(self) -> None:
         # Taken one by one: the bus's thread appends meanwhile, and what it appends to a list just given away is lost.

@@ -74,7 +74,6 @@ class CatalogueTable(ListTable):
         return super().changes(since)
 
     def scan(self, conversation: str | None = None, above: int | None = None) -> list[Commit]:
-        self.shared.scans += conversation is None
         return commits(self.rows(None, {} if conversation is None else {"correlation_id": [conversation]}, above))
 
     def rows(
@@ -83,6 +82,7 @@ class CatalogueTable(ListTable):
         among: Mapping[str, Sequence[str]] = MappingProxyType({}),
         above: int | None = None,
     ) -> pa.Table:
+        self.shared.scans += columns is None and not among and above is None
         with self.shared.lock:
             there = [commit for commit in self.shared.commits if commit.num_rows]
         if not there:

@@ -131,6 +131,24 @@ def test_a_start_reads_what_came_after_the_written_state(run: Run, system: Syste
     assert catalogue.scans == 1
 
 
+def test_hosts_and_their_projections_start_without_reading_everything(
+    run: Run, system: System, catalogue: Catalogue
+) -> None:
+    with hosted(system, *workers()):
+        asked(run)
+        assert run("upkeep").code == 0
+        asked(run)
+    send_odd(run)
+    catalogue.scans = 0
+    again = System(Settings.load(home=str(system.home.root)))
+    with hosted(again, *workers()):
+        asked(run)
+    assert catalogue.scans == 0
+    verified = run("audit", "verify", "--json")
+    assert (verified.code, verified.json["found"]) == (0, {})
+    assert verified.json["checked"]["projected rows"] > 0
+
+
 def test_where_the_change_feed_does_not_reach_back_the_table_is_asked(
     run: Run, system: System, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
