@@ -105,8 +105,10 @@ def vacuum(table: DeltaLog, alive: Collection[str], keep_s: float, done: Cleaned
         if done.files - before >= AT_ONCE:
             break  # the rest has time until the next pass; the log has not
         note = json.loads(table.store.get(f"{FOLDER}/{name}") or b"{}")
-        if not note or now_ms - note["at_ms"] < keep_s * 1000:
+        if not note or note["at_ms"] > now_ms:  # by a clock that goes before ours
             continue
+        if now_ms - note["at_ms"] < keep_s * 1000:
+            break  # they stand in the order of the log: what follows left later
         for file in map(entries.unquote, note["paths"]):
             # By what the path means: an entry of somebody else's may spell it in another way, or lead out of the table.
             if file not in living and _is_data(file):

@@ -166,6 +166,8 @@ class Upkeep:
                 if many or (last and force and behind >= FEW):
                     self._checkpoint(found, done)
                     self._clean_log(found, done)
+                    # Also on the way: behind writers at full rate a pass has no end, and files must not wait for it.
+                    self._clean_files(found, done)
                 if last:
                     break
             self._clean_log(found, done)

@@ -39,3 +39,25 @@ def test_what_another_compacted_far_ahead_is_no_reason_to_give_up_for_ever(
     after.run(force=True)
     assert ids(log) == [*sent, "later"]
     assert len(contents.load(log).files) < 10
+
+
+def test_files_go_also_while_writers_are_so_fast_that_a_pass_finds_no_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bus.log.upkeep.BATCH", 10)
+    log = make_log(tmp_path)
+    on_disk: list[int] = []
+
+    def commit_more(_: object) -> None:
+        """For every entry that upkeep reads, another one comes."""
+        if len(on_disk) < 300:
+            append(log, message(f"m{len(on_disk)}"))
+            on_disk.append(sum(1 for _ in tmp_path.rglob("*.parquet")))
+
+    for n in range(20):
+        append(log, message(f"first{n}"))
+    limits = Limits(keep_s=0.0, checkpoint_every=20, fan_out=4)
+    Upkeep(log, Consumers(log), limits, Folding(Snapshots(log), lambda _: True, commit_more)).run()
+    assert len(on_disk) == 300
+    assert max(on_disk) < 150
+    assert len(ids(log)) == 320
