@@ -36,7 +36,7 @@ def test_a_home_keeps_its_tables_unless_told_otherwise(tmp_path: Path) -> None:
 
 def test_tables_do_not_move(tmp_path: Path) -> None:
     """Another place would be another bus under the same keys."""
-    (tmp_path / "here" / "tables" / "agent_messages").mkdir(parents=True)
+    (tmp_path / "here" / "tables" / "agent_messages" / "_delta_log").mkdir(parents=True)
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "tables.url").write_text("az://c/p\n")
     for home in ("here", "there"):
