@@ -72,7 +72,16 @@ def _azurite() -> Path:
     folder = Path(sys.prefix) / f"azurite-{AZURITE}"
     program = folder / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
     if not program.exists():
-        command = ["npm", "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--fetch-retries=1", f"azurite@{AZURITE}"]
+        command = [
+            "npm",
+            "install",
+            "--prefix",
+            str(folder),
+            "--no-audit",
+            "--no-fund",
+            "--fetch-retries=1",
+            f"azurite@{AZURITE}",
+        ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300)
         if done.returncode != 0:
             pytest.skip(f"azurite could not be installed: {done.stderr.strip()[-300:]}")
