@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from bus.log import contents
 from bus.log.consumers import Consumers
+from bus.log.entry import Added
 from bus.log.snapshot import Snapshots
 from bus.log.table import DeltaLog
 from bus.log.upkeep import Folding, Limits, Upkeep
@@ -61,3 +63,24 @@ def test_files_go_also_while_writers_are_so_fast_that_a_pass_finds_no_end(
     assert len(on_disk) == 200
     assert max(on_disk) < 150
     assert len(ids(log)) == 220
+
+
+def test_whoever_fell_behind_reads_entries_not_their_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It cannot hold in memory all that it read; a file of one row costs ten times what its entry does."""
+    monkeypatch.setattr("bus.log.upkeep.HELD", 0)
+    log = make_log(tmp_path)
+    sent = [f"m{n:02}" for n in range(30)]
+    for one in sent:
+        append(log, message(one))
+    read: list[str] = []
+    real = DeltaLog.read_file
+
+    def counted(self: DeltaLog, one: Added) -> pa.Table:
+        read.append(one.path)
+        return real(self, one)
+
+    monkeypatch.setattr(DeltaLog, "read_file", counted)
+    upkeep(log, checkpoint_every=1_000).run()
+    assert len(contents.load(log).files) < 10
+    assert not [path for path in read if "part-" in path]
+    assert ids(log) == sent
