@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from bus.log import contents
+from bus.log import rows as codec
 from bus.log.consumers import Consumers
 from bus.log.entry import Added
 from bus.log.snapshot import Snapshots
@@ -70,8 +71,8 @@ def test_whoever_fell_behind_reads_entries_not_their_files(tmp_path: Path, monke
     monkeypatch.setattr("bus.log.upkeep.HELD", 0)
     log = make_log(tmp_path)
     sent = [f"m{n:02}" for n in range(30)]
-    for one in sent:
-        append(log, message(one))
+    for version, one in enumerate(sent, 1):
+        assert log.put_encoded(version, codec.encode([message(one)], version, [])).won
     read: list[str] = []
     real = DeltaLog.read_file
 
