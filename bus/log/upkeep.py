@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -163,15 +164,15 @@ class Upkeep:
                 behind = found.version - found.checkpoint
                 last = moved < BATCH
                 many = behind >= self.limits.checkpoint_every or self._rows >= self.limits.rows_every
-                if many or (last and force and behind >= FEW):
+                due = many or (last and force and behind >= FEW)
+                if due:
                     self._checkpoint(found, done)
-                    self._clean_log(found, done)
+                if due or last:
                     # Also on the way: behind writers at full rate a pass has no end, and files must not wait for it.
+                    self._clean_log(found, done)
                     self._clean_files(found, done)
                 if last:
                     break
-            self._clean_log(found, done)
-            self._clean_files(found, done)
         except BaseException:
             # What is known may be half of a step: the next pass reads it again.
             self._contents = None
@@ -268,7 +269,7 @@ class Upkeep:
         # Its place is known from its entry alone, which will be cleaned away.
         groups += [[found.files[path]] for path in sorted(self._misplaced - planned) if path in found.files]
         for group in groups:
-            merged = compaction.merge(self.table, group, self._known)
+            merged = compaction.merge(self.table, group, partial(self._known, found))
             compaction.check_rows(group, [merged])
             try:
                 version = compaction.commit(self.table, found, group, [merged])
@@ -288,14 +289,13 @@ class Upkeep:
         if self._held_bytes() > HELD:
             self._held.clear()  # large files do not wait for company in memory
 
-    def _known(self, path: str) -> pa.Table | list[Mapping[str, Any]] | None:
+    def _known(self, found: Contents, path: str) -> pa.Table | list[Mapping[str, Any]] | None:
         """The rows of a file without reading it: held, or from its entry while that is there, at a tenth of the price. Whoever
         has fallen behind holds no longer what it read, and would never catch up if each file cost it a millisecond."""
-        held = self._held.get(path)
-        file = None if self._contents is None else self._contents.files.get(path)
-        if held is not None or file is None or path in self._misplaced:
+        if (held := self._held.get(path)) is not None:
             return held
-        span = file.span
+        file = found.files.get(path)
+        span = None if file is None or path in self._misplaced else file.span
         if span is None or span[0] != span[1]:
             return None
         entry = self.table.entry(span[0])
