@@ -78,8 +78,8 @@ class Composer:
         if alike is None:
             if len(self._alike) >= _ALIKE_KEPT:
                 self._alike.clear()
-            alike = self._alike[to, kind] = self._message(to, kind, content)
-            return alike
+            made = self._alike[to, kind] = self._message(to, kind, content)
+            return made
         check_size(kind, content)
         return alike.with_fields(
             message_id=str(uuid.uuid4()),

@@ -8,7 +8,7 @@ from functools import partial
 
 import pyarrow.compute as pc
 
-from bus.log.retention import archives, older
+from bus.log.retention import older
 from jobs.bootstrap import System
 from schemas.tables import AGENT_MESSAGES
 from workers.adapters.sandbox.leftovers import Needed, Removed, tidy
@@ -30,9 +30,9 @@ def needed(system: System) -> Needed:
     """From what the execution agent ever said, the archive included. Who forges it keeps a file longer, and removes none."""
     source = system.log(AGENT_MESSAGES.name)
     wanted = pc.field("from_agent") == EXECUTION
-    rows = source.scan(columns=["kind", "message_type", "content"], filters=wanted)[0].to_pylist()
-    if archives(source):
-        rows += older(source, wanted).select(["kind", "message_type", "content"]).to_pylist()
+    columns = ["kind", "message_type", "content"]
+    rows = source.scan(columns=columns, filters=wanted)[0].to_pylist()
+    rows += older(source, wanted, columns).to_pylist()
     results: set[str] = set()
     claimed: dict[str, str] = {}
     final: set[str] = set()

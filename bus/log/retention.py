@@ -171,8 +171,7 @@ def _archive(place: Location, table: DeltaLog, rows: pa.Table, day: str) -> None
     wanted = rows
     options: dict[str, Any] = {"mode": "append", "schema_mode": "merge", "description": description(table)}
     if known:
-        before = there.join(rows.select(KEY), KEY, join_type="left anti").select(table.schema.arrow.names)
-        wanted = pa.concat_tables([before, rows])
+        wanted = pa.concat_tables([beyond(rows, there).select(table.schema.arrow.names), rows])
         options |= {"mode": "overwrite", "predicate": _predicate(day, span)}
     wanted = wanted.sort_by([(name, "ascending") for name in KEY])
     if known and _same(there, wanted):

@@ -133,15 +133,13 @@ class _Walk(Walk):
     def _signed(self, message: Message, is_valid: bool, digest: str | None) -> None:
         is_new = self._seen.add(message.message_id)
         self._principal(message)
-        if says_fact(message) and digest is not None and digest not in self._facts:
-            # A handling that lost said what it did all the same: its facts are links of its writer's chain.
-            self._facts.add(digest)
-            if is_audit(message):
-                self._chains.take(payload_of(message), digest, where(message))
-            else:
+        if says_fact(message) and digest is not None:
+            if not is_audit(message):
                 self._chains.ignore(payload_of(message), digest)
-        elif says_fact(message) and not is_audit(message) and digest is not None:
-            self._chains.ignore(payload_of(message), digest)
+            elif digest not in self._facts:
+                # A handling that lost said what it did all the same: its facts are links of its writer's chain.
+                self._facts.add(digest)
+                self._chains.take(payload_of(message), digest, where(message))
         if message.message_type == "receipt":
             self._report.checked["receipts"] += 1
         if not is_valid:

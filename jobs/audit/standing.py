@@ -11,10 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bus.log.archive import KEY, beyond
 from bus.log.compaction import is_placed, placed
 from bus.log.contents import Contents
 from bus.log.entry import Added
-from bus.log.retention import KEY, archives, older
+from bus.log.retention import archives, older
 from bus.log.table import DeltaLog
 
 #: Files of an object store that are fetched at once.
@@ -36,9 +37,8 @@ def rows(source: DeltaLog, there: Contents, after: int = -1) -> pa.Table:
     known = pa.concat_tables(found)
     if archives(source):
         version = pc.field("log_version")
-        past = older(source, version.is_null() | (version > after))
-        past = past.join(known.select(KEY), KEY, join_type="left anti").select(known.column_names)
-        known = pa.concat_tables([known, past.cast(known.schema)])
+        past = beyond(known, older(source, version.is_null() | (version > after)))
+        known = pa.concat_tables([known, past.select(known.column_names).cast(known.schema)])
     if after >= 0:
         known = known.filter(pc.greater(known.column("log_version"), after))
     return in_order(known)

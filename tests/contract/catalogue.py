@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -13,13 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bus.errors import LogMissing
-from bus.streaming.spark_table import Commit, commits
-from jobs.agents import AGENTS, Agent
-from jobs.bootstrap import System
-from jobs.liveness import Presence
+from bus.streaming.spark_table import Commit, SparkTable
 from schemas.tables import AGENT_MESSAGES
 from tests.contract.test_handling_after_the_commit import CommittedRows, ListTable
-from workers.runtime.base import Worker
 
 
 class Catalogue(CommittedRows):
@@ -73,8 +66,7 @@ class CatalogueTable(ListTable):
         self.shared.asked.append(since)
         return super().changes(since)
 
-    def scan(self, conversation: str | None = None, above: int | None = None) -> list[Commit]:
-        return commits(self.rows(None, {} if conversation is None else {"correlation_id": [conversation]}, above))
+    scan = SparkTable.scan  # the real one, over these rows
 
     def rows(
         self,
@@ -94,27 +86,3 @@ class CatalogueTable(ListTable):
         if above is not None:
             found = found.filter(pc.field("_commit_version") > above)
         return found if columns is None else found.select([*columns, "_commit_version"])
-
-
-@contextmanager
-def hosted(system: System, *made: Worker) -> Iterator[None]:
-    """One host for all of them, in a thread."""
-    by_name = {worker.name: worker for worker in made}
-    agents = [
-        Agent(a.name, a.short, "main", lambda _, n=a.name: by_name[n], "tail") for a in AGENTS if a.name in by_name
-    ]
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    with ExitStack() as presences:
-        for agent in agents:
-            presences.enter_context(Presence(system.home, agent.name, "tail")).ready()
-        host = system.host(agents, "tail")
-        asyncio.run_coroutine_threadsafe(host.start(), loop).result(30)
-        try:
-            yield
-        finally:
-            asyncio.run_coroutine_threadsafe(host.stop(), loop).result(30)
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join()
-            loop.close()

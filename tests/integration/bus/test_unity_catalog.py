@@ -19,7 +19,7 @@ from config.settings import Settings
 from jobs.bootstrap import System
 from jobs.init_home import SAMPLE_TABLES
 from jobs.unity import Unity
-from tests.contract.catalogue import hosted
+from tests.hosting import hosted
 from tests.unit.cli.conftest import Run, Said, quiet_logs, workers
 
 __all__ = ["quiet_logs"]

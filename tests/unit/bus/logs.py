@@ -5,12 +5,16 @@ from __future__ import annotations
 import errno
 import itertools
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from bus.log import rows as codec
+from bus.log.consumers import Consumers
+from bus.log.snapshot import Snapshots
 from bus.log.store import LocalStore
 from bus.log.table import DeltaLog
+from bus.log.upkeep import Folding, Limits, Upkeep
 from schemas.envelope import Message
 from schemas.tables import AGENT_MESSAGES
 
@@ -144,3 +148,23 @@ def checkpoint_and_clean(log: DeltaLog) -> int:
     for version in range(table.version()):
         (log.path / "_delta_log" / f"{version:020d}.json").unlink(missing_ok=True)
     return int(table.version())
+
+
+#: The first day of a dated log, at noon.
+FIRST = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+class DatedLog:
+    """A table with a clock that stands at noon of some day, its upkeep, and where its old days go."""
+
+    def __init__(self, folder: Path) -> None:
+        self.day = 1
+        self.log = DeltaLog(folder / "tables" / "agent_messages", AGENT_MESSAGES, now=self.now)
+        self.log.create()
+        self.archive = folder / "archive"
+        self.upkeep = Upkeep(
+            self.log, Consumers(self.log), Limits(checkpoint_every=5), Folding(Snapshots(self.log), lambda _: True)
+        )
+
+    def now(self) -> datetime:
+        return FIRST + timedelta(days=self.day - 1)

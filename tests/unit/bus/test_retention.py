@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,30 +15,15 @@ from bus.errors import LogError
 from bus.fold import State, valid_rows
 from bus.log import compaction, retention
 from bus.log import rows as codec
-from bus.log.consumers import Consumers
 from bus.log.retention import Retained
 from bus.log.snapshot import Snapshots
 from bus.log.table import DeltaLog
-from bus.log.upkeep import Folding, Limits, Upkeep
 from schemas.envelope import Message
-from schemas.tables import AGENT_MESSAGES
-from tests.unit.bus.logs import append, files, ids, message
+from tests.unit.bus.logs import DatedLog, append, files, ids, message
 
 
-class Days:
-    """A table with a clock that stands at noon of some day, and its upkeep."""
-
-    def __init__(self, folder: Path) -> None:
-        self.day = 1
-        self.log = DeltaLog(folder / "tables" / "agent_messages", AGENT_MESSAGES, now=self.now)
-        self.log.create()
-        self.archive = folder / "archive"
-        self.upkeep = Upkeep(
-            self.log, Consumers(self.log), Limits(checkpoint_every=5), Folding(Snapshots(self.log), lambda _: True)
-        )
-
-    def now(self) -> datetime:
-        return datetime(2026, 1, 1, 12, tzinfo=UTC) + timedelta(days=self.day - 1)
+class Days(DatedLog):
+    """Requests that are handled on other days than they came."""
 
     def handled(self, name: str, on: int, receipt_on: int) -> None:
         """A request of its own conversation, and its receipt with an answer on a later day."""

@@ -2,9 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +19,13 @@ from bus.tail import TailFeed
 from bus.trust import TrustEverybody
 from config.settings import Settings
 from jobs import logging
-from jobs.agents import AGENTS, Agent
+from jobs.agents import AGENTS
 from jobs.bootstrap import System
-from jobs.liveness import Presence
 from schemas.envelope import Message
 from schemas.payloads import Ask, Decide
 from schemas.tables import TABLES
 from tests.fakes import FakeCatalog, FakeEngine, FakeIndex, FakeSqlWriter, FixedRoles, eventually, sample_policy
+from tests.hosting import hosted
 from workers.adapters.rules.intents import RuleIntents
 from workers.code.agent import CodeAgent
 from workers.execution.agent import ExecutionAgent
@@ -124,23 +122,9 @@ def workers(lent: Delegations | None = None) -> list[Worker]:
 def live_home(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[System]:
     """With the agents above, or with those of the module's own `live_workers`."""
     system = make_home(tmp_path_factory.mktemp("live") / "home")
-    made = {
-        worker.name: worker for worker in getattr(request.module, "live_workers", lambda: workers(system.delegations))()
-    }
-    agents = [Agent(a.name, a.short, "main", lambda _, name=a.name: made[name], "tail") for a in AGENTS]
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    with ExitStack() as presences:
-        for agent in agents:
-            presences.enter_context(Presence(system.home, agent.name, "tail")).ready()
-        host = system.host(agents, "tail")
-        asyncio.run_coroutine_threadsafe(host.start(), loop).result(30)
+    made = getattr(request.module, "live_workers", lambda: workers(system.delegations))()
+    with hosted(system, *made):
         yield system
-        asyncio.run_coroutine_threadsafe(host.stop(), loop).result(30)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
 
 
 @pytest.fixture

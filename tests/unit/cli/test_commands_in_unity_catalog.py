@@ -23,7 +23,8 @@ from jobs.bootstrap import System
 from jobs.init_home import SAMPLE_TABLES
 from schemas.envelope import Message
 from schemas.payloads import Ask, GenerateCode
-from tests.contract.catalogue import Catalogue, CatalogueTable, hosted
+from tests.contract.catalogue import Catalogue, CatalogueTable
+from tests.hosting import hosted
 from tests.unit.cli.conftest import EXECUTE, Run, workers
 from tests.unit.cli.test_dead import settle
 

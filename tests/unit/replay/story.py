@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from deltalake import DeltaTable
 
-from bus.log.consumers import Consumers
-from bus.log.snapshot import Snapshots
-from bus.log.table import DeltaLog
-from bus.log.upkeep import Folding, Limits, Upkeep
 from jobs.replay.history import History
 from jobs.replay.request import ReplayRequest
-from schemas.tables import AGENT_MESSAGES
-from tests.unit.bus.logs import append, message
+from tests.unit.bus.logs import DatedLog, append, message
 from workers.runtime.clock import micros
 
-FIRST = datetime(2026, 1, 1, 12, tzinfo=UTC)
 Handled = list[tuple[str, bool]]
 
 
-class Story:
-    """A log over days, its upkeep, and what a replay finds in it: (message, whether it came from the archive)."""
-
-    def __init__(self, folder: Path) -> None:
-        self.day = 1
-        self.log = DeltaLog(folder / "tables" / "agent_messages", AGENT_MESSAGES, now=self.now)
-        self.log.create()
-        self.archive = folder / "archive"
-        self.upkeep = Upkeep(
-            self.log, Consumers(self.log), Limits(checkpoint_every=5), Folding(Snapshots(self.log), lambda _: True)
-        )
-
-    def now(self) -> datetime:
-        return FIRST + timedelta(days=self.day - 1)
+class Story(DatedLog):
+    """A log over days, and what a replay finds in it: (message, whether it came from the archive)."""
 
     def ask(self, name: str, on: int, conversation: str = "", **envelope: Any) -> None:
         self.day = on
