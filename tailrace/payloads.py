@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name != "Payload" and name not in payloads.KINDS:
-        raise AttributeError(f"there is no payload {name}; there are {', '.join(sorted(payloads.KINDS))}")
+    if name != "Payload" and name not in payloads.KIND_MODULES:
+        raise AttributeError(f"there is no payload {name}; there are {', '.join(sorted(payloads.KIND_MODULES))}")
     return getattr(payloads, name)
 
 
 def __dir__() -> list[str]:
-    return sorted({"Payload", *payloads.KINDS})
+    return sorted({"Payload", *payloads.KIND_MODULES})

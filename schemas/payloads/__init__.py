@@ -2,116 +2,137 @@
 
 from __future__ import annotations
 
-from schemas.payloads.asking import (
-    Answered,
-    Ask,
-    Code,
-    CodeGenerated,
-    Failed,
-    FindResult,
-    GenerateCode,
-    KnowledgeRetrieved,
-    Refusal,
-    Refused,
-    Result,
-    ResultFound,
-    RetrieveKnowledge,
-    Source,
-)
-from schemas.payloads.base import Payload
-from schemas.payloads.bus import AuditRecorded, InstanceChanged, MessageExpired, MessageRedriven, Receipt
-from schemas.payloads.governing import (
-    ApprovalDecided,
-    ApprovalEscalated,
-    ApprovalGranted,
-    ApprovalReminded,
-    ApprovalRequested,
-    ApprovalVoted,
-    BeginRun,
-    CancelExecution,
-    CodeDryRun,
-    CodeRun,
-    CountedVote,
-    Decide,
-    DecisionAnswered,
-    Delegate,
-    DelegationAnswered,
-    DelegationChanged,
-    DryRunCode,
-    EffectPreview,
-    EndDelegation,
-    EscalateApproval,
-    ExecutionAnswered,
-    ExecutionClaimed,
-    ExecutionSettled,
-    ExpireApprovals,
-    Grant,
-    GrantRevoked,
-    Need,
-    RemindApprovers,
-    RequestApproval,
-    RequestExecution,
-    RevokeGrant,
-    RunCode,
-    Sample,
-    SettleExecution,
-    Subject,
-)
-from schemas.payloads.knowledge import AddDocument
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-KINDS: dict[str, type[Payload]] = {
-    model.kind(): model
-    for model in (
-        Ask,
+from schemas.payloads.base import Payload
+
+if TYPE_CHECKING:
+    from schemas.payloads.asking import (
         Answered,
-        RetrieveKnowledge,
-        KnowledgeRetrieved,
-        FindResult,
-        ResultFound,
-        GenerateCode,
+        Ask,
+        Code,
         CodeGenerated,
         Failed,
+        FindResult,
+        GenerateCode,
+        KnowledgeRetrieved,
+        Refusal,
         Refused,
-        RequestExecution,
-        DryRunCode,
-        CodeDryRun,
-        ApprovalRequested,
-        Decide,
+        Result,
+        ResultFound,
+        RetrieveKnowledge,
+        Source,
+    )
+    from schemas.payloads.bus import AuditRecorded, InstanceChanged, MessageExpired, MessageRedriven, Receipt
+    from schemas.payloads.governing import (
         ApprovalDecided,
-        ApprovalVoted,
-        ApprovalReminded,
         ApprovalEscalated,
         ApprovalGranted,
-        RequestApproval,
+        ApprovalReminded,
+        ApprovalRequested,
+        ApprovalVoted,
+        BeginRun,
+        CancelExecution,
+        CodeDryRun,
+        CodeRun,
+        CountedVote,
+        Decide,
         DecisionAnswered,
         Delegate,
-        EndDelegation,
         DelegationAnswered,
         DelegationChanged,
-        RevokeGrant,
-        GrantRevoked,
-        RunCode,
-        BeginRun,
-        ExecutionClaimed,
-        CodeRun,
-        ExecutionSettled,
-        CancelExecution,
-        SettleExecution,
-        ExecutionAnswered,
-        ExpireApprovals,
-        RemindApprovers,
+        DryRunCode,
+        EffectPreview,
+        EndDelegation,
         EscalateApproval,
-        AddDocument,
-        Receipt,
-        MessageExpired,
-        MessageRedriven,
-        AuditRecorded,
-        InstanceChanged,
+        ExecutionAnswered,
+        ExecutionClaimed,
+        ExecutionSettled,
+        ExpireApprovals,
+        Grant,
+        GrantRevoked,
+        Need,
+        RemindApprovers,
+        RequestApproval,
+        RequestExecution,
+        RevokeGrant,
+        RunCode,
+        Sample,
+        SettleExecution,
+        Subject,
     )
+    from schemas.payloads.knowledge import AddDocument
+
+    KINDS: dict[str, type[Payload]]
+
+#: Every kind of message, and the module here that defines it. A module is loaded when one of its names is first used: to
+#: build all these classes takes a fifth of the time a client may take to import, and a client uses few of them.
+KIND_MODULES = {
+    "Ask": "asking",
+    "Answered": "asking",
+    "RetrieveKnowledge": "asking",
+    "KnowledgeRetrieved": "asking",
+    "FindResult": "asking",
+    "ResultFound": "asking",
+    "GenerateCode": "asking",
+    "CodeGenerated": "asking",
+    "Failed": "asking",
+    "Refused": "asking",
+    "RequestExecution": "governing",
+    "DryRunCode": "governing",
+    "CodeDryRun": "governing",
+    "ApprovalRequested": "governing",
+    "Decide": "governing",
+    "ApprovalDecided": "governing",
+    "ApprovalVoted": "governing",
+    "ApprovalReminded": "governing",
+    "ApprovalEscalated": "governing",
+    "ApprovalGranted": "governing",
+    "RequestApproval": "governing",
+    "DecisionAnswered": "governing",
+    "Delegate": "governing",
+    "EndDelegation": "governing",
+    "DelegationAnswered": "governing",
+    "DelegationChanged": "governing",
+    "RevokeGrant": "governing",
+    "GrantRevoked": "governing",
+    "RunCode": "governing",
+    "BeginRun": "governing",
+    "ExecutionClaimed": "governing",
+    "CodeRun": "governing",
+    "ExecutionSettled": "governing",
+    "CancelExecution": "governing",
+    "SettleExecution": "governing",
+    "ExecutionAnswered": "governing",
+    "ExpireApprovals": "governing",
+    "RemindApprovers": "governing",
+    "EscalateApproval": "governing",
+    "AddDocument": "knowledge",
+    "Receipt": "bus",
+    "MessageExpired": "bus",
+    "MessageRedriven": "bus",
+    "AuditRecorded": "bus",
+    "InstanceChanged": "bus",
+}
+#: The same for what they are made of, and what is no message by itself.
+_PART_MODULES = {
+    "Code": "asking",
+    "CountedVote": "governing",
+    "EffectPreview": "governing",
+    "Grant": "governing",
+    "Need": "governing",
+    "Refusal": "asking",
+    "Result": "asking",
+    "Sample": "governing",
+    "Source": "asking",
+    "Subject": "governing",
 }
 
 __all__ = [
     "KINDS",
+    "KIND_MODULES",
     "AddDocument",
     "Answered",
     "ApprovalDecided",
@@ -169,3 +190,22 @@ __all__ = [
     "Source",
     "Subject",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "KINDS":
+        return _kinds()
+    module = KIND_MODULES.get(name) or _PART_MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"schemas.payloads has no {name}")
+    return getattr(import_module(f"schemas.payloads.{module}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+@cache
+def _kinds() -> dict[str, type[Payload]]:
+    """Who finds a class by the kind of a message needs all of them."""
+    return {name: __getattr__(name) for name in KIND_MODULES}

@@ -32,3 +32,24 @@ def test_agents_load_no_engine() -> None:
     heavy = ("pyspark", "py4j", "delta", "deltalake", "databricks", "workers.adapters")
     program = f"import sys, {', '.join(agents)}; print(*[name for name in {heavy} if name in sys.modules])"
     assert python(program).split() == []
+
+
+@pytest.mark.parametrize("module", ["bus.client", "bus.aio"])
+def test_a_client_loads_only_what_it_needs_before_it_is_opened(module: str) -> None:
+    """Without a clock: what a client may load is what keeps its import below half a second."""
+    heavy = (
+        "pyarrow",
+        "numpy",
+        "pandas",
+        "deltalake",
+        "obstore",
+        "cryptography",
+        "structlog",
+        "re2",
+        "rich",
+        "workers",
+    )
+    ours = [f"schemas.payloads.{name}" for name in ("asking", "bus", "governing", "knowledge")]
+    ours += ["bus.keys", "bus.log.bus", "bus.log.table", "bus.redaction", "bus.trusted"]
+    program = f"import sys, {module}; print(*[name for name in {(*heavy, *ours)} if name in sys.modules])"
+    assert python(program).split() == []
