@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from bus.client import Subscription, TailraceClient, read
     from schemas.envelope import Message
     from schemas.payloads import Payload
+    from tailrace import errors as errors
+    from tailrace import payloads as payloads
     from tailrace.embedded import local
     from workers.runtime.base import Context, Outgoing, Permanent, Received, Worker, audit, event, reply, request
 
@@ -58,22 +60,23 @@ __all__ = [
     "request",
 ]
 
+if not TYPE_CHECKING:  # a type checker would take a module that has this to have every name there is
 
-def __getattr__(name: str) -> Any:
-    if name in _CLIENT:
-        return getattr(import_module(_CLIENT[name]), name)
-    if name in _MODULES:
-        return import_module(f"tailrace.{name}")
-    if name not in _SERVER:
-        raise AttributeError(f"tailrace has no {name}")
-    try:
-        return getattr(import_module(_SERVER[name]), name)
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] != "workers":
-            raise
-        raise ImportError(
-            f"tailrace.{name} is part of the server, and only the client is installed: pip install 'tailrace-client[server]'"
-        ) from error
+    def __getattr__(name: str) -> Any:
+        if name in _CLIENT:
+            return getattr(import_module(_CLIENT[name]), name)
+        if name in _MODULES:
+            return import_module(f"tailrace.{name}")
+        if name not in _SERVER:
+            raise AttributeError(f"tailrace has no {name}")
+        try:
+            return getattr(import_module(_SERVER[name]), name)
+        except ModuleNotFoundError as error:
+            if (error.name or "").split(".")[0] != "workers":
+                raise
+            raise ImportError(
+                f"tailrace.{name} is part of the server, and only the client is installed: pip install 'tailrace-client[server]'"
+            ) from error
 
 
 def __dir__() -> list[str]:

@@ -191,14 +191,15 @@ __all__ = [
     "Subject",
 ]
 
+if not TYPE_CHECKING:  # a type checker would take a module that has this to have every name there is
 
-def __getattr__(name: str) -> Any:
-    if name == "KINDS":
-        return _kinds()
-    module = KIND_MODULES.get(name) or _PART_MODULES.get(name)
-    if module is None:
-        raise AttributeError(f"schemas.payloads has no {name}")
-    return getattr(import_module(f"schemas.payloads.{module}"), name)
+    def __getattr__(name: str) -> Any:
+        if name == "KINDS":
+            return _kinds()
+        module = KIND_MODULES.get(name) or _PART_MODULES.get(name)
+        if module is None:
+            raise AttributeError(f"schemas.payloads has no {name}")
+        return getattr(import_module(f"schemas.payloads.{module}"), name)
 
 
 def __dir__() -> list[str]:
@@ -208,4 +209,4 @@ def __dir__() -> list[str]:
 @cache
 def _kinds() -> dict[str, type[Payload]]:
     """Who finds a class by the kind of a message needs all of them."""
-    return {name: __getattr__(name) for name in KIND_MODULES}
+    return {name: getattr(import_module(f"schemas.payloads.{module}"), name) for name, module in KIND_MODULES.items()}

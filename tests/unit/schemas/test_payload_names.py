@@ -8,6 +8,7 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -55,11 +56,19 @@ def test_a_name_is_the_class_of_its_module(name: str) -> None:
 
 def test_type_checkers_see_the_same_names() -> None:
     """They read what stands under TYPE_CHECKING, and never run the rest."""
-    (guarded,) = [node for node in ast.parse(SOURCE.read_text(encoding="utf-8")).body if isinstance(node, ast.If)]
+    guarded = next(node for node in ast.parse(SOURCE.read_text(encoding="utf-8")).body if isinstance(node, ast.If))
     seen = {
         alias.name: node.module for node in guarded.body if isinstance(node, ast.ImportFrom) for alias in node.names
     }
     assert seen == {name: f"schemas.payloads.{module}" for name, module in defined().items()} | {"Subject": GOVERNING}
+
+
+@pytest.mark.parametrize("module", [payloads, tailrace, tailrace.payloads])
+def test_type_checkers_still_find_a_name_that_is_not_there(module: ModuleType) -> None:
+    """A `__getattr__` they can see would give every name a type."""
+    top = ast.parse(Path(module.__file__).read_text(encoding="utf-8")).body
+    assert "__getattr__" not in {node.name for node in top if isinstance(node, ast.FunctionDef)}
+    assert hasattr(module, "__getattr__")
 
 
 def test_a_kind_is_found_by_its_name_and_a_part_is_none() -> None:
