@@ -18,7 +18,7 @@ from bus.base import Arrival, Listener, enlist, tell, too_large
 from bus.errors import Closed, LogError, Superseded
 from bus.fold import State, decision_key, valid_rows
 from bus.log import rows as codec
-from bus.log.columns import Columns, Signatures, stats
+from bus.log.columns import Columns, Signatures
 from bus.log.follower import Accept, Follower, accept_all, deciding
 from bus.log.seal import NoSeal, Seal
 from bus.log.snapshot import Snapshots
@@ -72,6 +72,9 @@ class _Bulk:
     columns: Columns
     signatures: Signatures | None
     done: Future[int]
+
+    def messages(self, version: int) -> list[Message]:
+        return codec.from_arrow(codec.dated(self.columns.table(version, self.signatures)), version)
 
 
 class LogBus:
@@ -280,10 +283,9 @@ class LogBus:
                 with self._lock, self.table.store.turn():
                     self.catch_up()
                     version = self._follower.head + 1
-                    rows = bulk.columns.table(version, bulk.signatures)
-                    if self.table.put(version, rows, stats=stats(rows)).won:
+                    if self.table.put_encoded(version, bulk.columns.encoded(version, bulk.signatures)).won:
                         # A client that came in the middle of the log keeps no open set: to it they are only a version.
-                        folded = [] if self.state.partial else codec.from_arrow(codec.dated(rows), version)
+                        folded = [] if self.state.partial else bulk.messages(version)
                         self._follower.fold(version, folded, partial(self._told, own=True))
                         break
                 time.sleep(random.uniform(0, BACKOFF))

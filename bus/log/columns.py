@@ -16,6 +16,7 @@ from bus.audit import AUDIT_KIND
 from bus.errors import ContentTooLarge, NotAMessage
 from bus.fold import EXECUTION_CLAIMED, GRANT_REVOKED, INSTANCE_CHANGED
 from bus.log.rows import iso
+from bus.log.table import Encoded, parquet
 from schemas.envelope import MAX_CONTENT, place_bytes
 from schemas.tables import AGENT_MESSAGES, SIGNED_COLUMNS
 
@@ -24,6 +25,9 @@ _REQUIRED = ("message_id", "correlation_id", "from_agent", "to_agent", "message_
 _LONGEST = {"message_id": 100, "correlation_id": 100, "from_agent": 200, "to_agent": 200, "kind": 100}
 _MAY_BE_EMPTY = ("to_agent", "content")
 _TYPES = ("request", "event")
+#: Bytes of columns that may become one page each.
+_ONE_PAGE = 8 << 20
+_ENDS = ("min", "max")
 _USUAL = {"schema_version": 1, "priority": 5, "attempt": 1}
 
 
@@ -45,16 +49,19 @@ class Columns:
     def __init__(self, rows: Sequence[Mapping[str, Any]], common: Mapping[str, Any]) -> None:
         self.size = len(rows)
         self._common = {**_USUAL, **common}
-        self._columns = {name: _column(name, rows) for name in SIGNED_COLUMNS if rows and name in rows[0]}
+        given = {name: _column(name, rows) for name in SIGNED_COLUMNS if rows and name in rows[0]}
         strangers = {name for row in rows[:1] for name in row} - set(SIGNED_COLUMNS)
         if strangers:
             raise NotAMessage(
                 f"there is no column {', '.join(sorted(strangers))}; there are {', '.join(SIGNED_COLUMNS)}"
             )
         for name in _REQUIRED:
-            if name not in self._columns and self._common.get(name) is None:
+            if name not in given and self._common.get(name) is None:
                 raise NotAMessage(f"every row needs {name}")
-        self._check()
+        self._check(given)
+        # What all rows say is said once, as if it had been `common` from the start.
+        self._columns = {name: column for name, column in given.items() if not _is_one(column)}
+        self._common |= {name: _plain(column)[0].as_py() for name, column in given.items() if _is_one(column)}
 
     @property
     def sender(self) -> str:
@@ -72,37 +79,32 @@ class Columns:
         else:
             self._common["content"] = change(str(self._common["content"]))
 
-    def _check(self) -> None:
-        for name, column in self._columns.items():
+    def _check(self, given: Mapping[str, pa.Array]) -> None:
+        for name, column in given.items():
             if name in _REQUIRED and column.null_count:
-                raise NotAMessage(f"{name} is null in {column.null_count} of {self.size} rows")
+                count = self.size if _is_one(column) else column.null_count
+                raise NotAMessage(f"{name} is null in {count} of {self.size} rows")
         for name, longest in _LONGEST.items():
-            lengths = self._of(name, pc.utf8_length)
+            lengths = _range(given, name, pc.utf8_length)
             if lengths is not None and not (
                 (name in _MAY_BE_EMPTY or lengths["min"] >= 1) and lengths["max"] <= longest
             ):
                 raise NotAMessage(f"{name} must have 1 to {longest} characters")
-        sizes = self._of("content", pc.binary_length)
+        sizes = _range(given, "content", pc.binary_length)
         if sizes is not None and sizes["max"] > MAX_CONTENT:
             raise ContentTooLarge(f"a content holds {sizes['max']} bytes; the limit is {MAX_CONTENT} bytes")
         for name, least, most in (("priority", 1, 10), ("attempt", 1, 2**31 - 1)):
-            found = self._of(name, lambda column: column)
+            found = _range(given, name, lambda column: column)
             if found is not None and not (found["min"] is not None and least <= found["min"] and found["max"] <= most):
                 raise NotAMessage(f"{name} must be {least} to {most}")
-        kinds = set(pc.unique(self._columns["kind"]).to_pylist()) if "kind" in self._columns else {self._common["kind"]}
+        kinds = set(pc.unique(given["kind"]).to_pylist()) if "kind" in given else {self._common["kind"]}
         if bound := kinds & {AUDIT_KIND, INSTANCE_CHANGED, EXECUTION_CLAIMED, GRANT_REVOKED}:
             raise NotAMessage(
                 f"{', '.join(sorted(bound))} is decided or chained as it is committed: send it as a message"
             )
-        types = set(pc.unique(self._columns["message_type"]).to_pylist()) if "message_type" in self._columns else set()
+        types = set(pc.unique(given["message_type"]).to_pylist()) if "message_type" in given else set()
         if strange := (types | {self._common.get("message_type") or "request"}) - set(_TYPES):
             raise NotAMessage(f"message_type {', '.join(sorted(strange))}: a producer writes {' or '.join(_TYPES)}")
-
-    def _of(self, name: str, measure: Any) -> dict[str, Any] | None:
-        if name not in self._columns:
-            return None
-        found: dict[str, Any] = pc.min_max(measure(self._columns[name])).as_py()
-        return found
 
     # --- signing -----------------------------------------------------------------------------------------------------
 
@@ -113,8 +115,8 @@ class Columns:
         constant = place_bytes(table_id, environment, key_id)
         for name in SIGNED_COLUMNS:
             column = self._columns.get(name)
-            if column is None or _is_one(column):
-                constant += _field(self._common.get(name) if column is None else _plain(column)[0].as_py())
+            if column is None:
+                constant += _field(self._common.get(name))
                 continue
             before, values = _numbers(column) if pa.types.is_integer(_plain(column).type) else _texts(column)
             pieces += [pa.scalar(constant + before, pa.binary()), *values]
@@ -127,39 +129,51 @@ class Columns:
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
+    def encoded(self, version: int, signatures: Signatures | None) -> Encoded:
+        """The commit that tries to be `version`, as it is stored."""
+        short = sum(column.nbytes for column in self._columns.values()) < _ONE_PAGE
+        data = parquet(self._table(version, signatures, _shared), *([self.size] if short else []))
+        return Encoded(data, self.size, self._stats(version))
+
     def table(self, version: int, signatures: Signatures | None) -> pa.Table:
-        """The file of the commit that tries to be `version`."""
-        schema = _SCHEMA
-        made: dict[str, pa.Array] = {
-            "log_version": pa.repeat(pa.scalar(version, pa.int64()), self.size),
-            "seq": _places(self.size, 1),
-        }
+        """The rows of that commit."""
+        return self._table(version, signatures, pa.repeat)
+
+    def _table(
+        self, version: int, signatures: Signatures | None, repeat: Callable[[pa.Scalar, int], pa.Array]
+    ) -> pa.Table:
+        columns: dict[str, pa.Array] = {**self._columns, "seq": _places(self.size, 1)}
+        common = {**self._common, "log_version": version}
         if signatures is not None:
-            of_row = _places(self.size, signatures.width)
-            made["signature"] = pa.DictionaryArray.from_arrays(of_row, pa.array(signatures.texts, pa.string()))
-            place = schema.get_field_index("signature")
-            schema = schema.set(place, pa.field("signature", made["signature"].type))
-        columns = []
+            texts = pa.array(signatures.texts, pa.string())
+            columns["signature"] = pa.DictionaryArray.from_arrays(_places(self.size, signatures.width), texts)
+            common["key_id"] = signatures.key_id
         for field in _SCHEMA:
-            column = made.get(field.name, self._columns.get(field.name))
-            if column is None:
-                signed = field.name == "key_id" and signatures is not None
-                value = signatures.key_id if signed else self._common.get(field.name)
-                column = pa.repeat(pa.scalar(value, field.type), self.size)
-            columns.append(column)
-        return pa.Table.from_arrays(columns, schema=schema)
+            if field.name not in columns:
+                columns[field.name] = repeat(pa.scalar(common.get(field.name), field.type), self.size)
+        return pa.Table.from_arrays([columns[name] for name in _SCHEMA.names], names=_SCHEMA.names)
+
+    def _stats(self, version: int) -> dict[str, Any]:
+        """Least and greatest value of the columns that readers skip files by, as Delta writes them."""
+        least: dict[str, Any] = {}
+        most: dict[str, Any] = {}
+        common = {**self._common, "log_version": version}
+        for name in AGENT_MESSAGES.stats:
+            column = self._columns.get(name)
+            found = pc.min_max(_plain(column)).as_py() if column is not None else dict.fromkeys(_ENDS, common[name])
+            as_text = iso if pa.types.is_timestamp(_SCHEMA.field(name).type) else (lambda v: v)
+            least[name], most[name] = (as_text(found[end]) for end in _ENDS)
+        return {"minValues": least, "maxValues": most, "nullCount": dict.fromkeys(AGENT_MESSAGES.stats, 0)}
 
 
-def stats(table: pa.Table) -> dict[str, Any]:
-    """Least and greatest value of the columns that readers skip files by, as Delta writes them."""
-    least: dict[str, Any] = {}
-    most: dict[str, Any] = {}
-    for name in AGENT_MESSAGES.stats:
-        column = _plain(table.column(name))
-        found = pc.min_max(column).as_py()
-        as_text = iso if pa.types.is_timestamp(table.column(name).type) else (lambda v: v)
-        least[name], most[name] = as_text(found["min"]), as_text(found["max"])
-    return {"minValues": least, "maxValues": most, "nullCount": dict.fromkeys(AGENT_MESSAGES.stats, 0)}
+_FIRST = pa.scalar(0, pa.int32())
+
+
+def _shared(value: pa.Scalar, size: int) -> pa.Array:
+    """A text of all rows, once: a file is written from it without a look at each row."""
+    if value.is_valid and pa.types.is_string(value.type):
+        return pa.DictionaryArray.from_arrays(pa.repeat(_FIRST, size), pa.array([value]))
+    return pa.repeat(value, size)
 
 
 @lru_cache(maxsize=16)
@@ -182,20 +196,31 @@ def _field(value: str | int | None) -> bytes:
     return _big_endian([len(data)]) + data
 
 
-def _is_one(column: pa.Array) -> bool:
-    """Whether all rows say the same."""
-    return len(column) > 0 and not column.null_count and pc.all(pc.equal(column, column[0])).as_py()
-
-
 def _column(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Array:
+    """Of a value that all rows have, that one only."""
     try:
-        return pa.array(list(map(itemgetter(name), rows)), type=_SCHEMA.field(name).type)
+        values = list(map(itemgetter(name), rows))
+        # Mostly one and the same object, which is seen without comparing; two neighbours tell most others.
+        alike = values[0] == values[-1] and values.count(values[0]) == len(values)
+        return pa.array(values[:1] if alike else values, type=_SCHEMA.field(name).type)
     except KeyError:
         raise NotAMessage(
             f"{name} is in the first row and missing in another: all rows need the same columns"
         ) from None
-    except (pa.ArrowException, TypeError, OverflowError) as error:
+    except (pa.ArrowException, TypeError, OverflowError, ValueError) as error:
         raise NotAMessage(f"{name}: {error}") from error
+
+
+def _is_one(column: pa.Array) -> bool:
+    """Whether it is a value of all rows."""
+    return len(column) == 1
+
+
+def _range(given: Mapping[str, pa.Array], name: str, measure: Any) -> dict[str, Any] | None:
+    if name not in given:
+        return None
+    found: dict[str, Any] = pc.min_max(measure(given[name])).as_py()
+    return found
 
 
 #: What stands before a field in every row, and what makes up the rest of it, piece by piece.
@@ -207,7 +232,7 @@ def _texts(column: pa.Array) -> _Pieces:
     lengths = pc.binary_length(data)
     if column.null_count:
         return b"", [_fixed(pc.fill_null(lengths, -1)), pc.fill_null(data, b"")]
-    if _is_one(lengths):
+    if pc.all(pc.equal(lengths, lengths[0])).as_py():
         return _big_endian([lengths[0].as_py()]), [data]
     return b"", [_fixed(lengths), data]
 

@@ -382,7 +382,8 @@ VARIED = frozenset(
 _RANDOM = frozenset(("message_id", "correlation_id", "causation_id", "traceparent", "signature"))
 
 
-def parquet(rows: pa.Table) -> bytes:
+def parquet(rows: pa.Table, batch: int = 1024) -> bytes:
+    """`batch`: rows that are written at once; how long a page has become is seen only between them."""
     sink = pa.BufferOutputStream()
     small = rows.num_rows < 1000
     # What comes as a dictionary is written as one. Of the rest, values that hardly repeat make no good one.
@@ -395,5 +396,6 @@ def parquet(rows: pa.Table) -> bytes:
         use_dictionary=list(given) if small else [n for n in rows.column_names if n in given or n not in VARIED],
         write_statistics=False,
         store_schema=False,
+        write_batch_size=batch,
     )
     return sink.getvalue().to_pybytes()

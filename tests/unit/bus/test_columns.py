@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 from hypothesis import given, settings
@@ -57,7 +59,11 @@ def test_the_signed_bytes_of_a_bulk_are_those_of_its_messages(rows: list[dict[st
 @settings(max_examples=30, deadline=None)
 def test_the_file_of_a_bulk_is_that_of_its_messages(rows: list[dict[str, Any]]) -> None:
     messages = [Message(**{**COMMON, **row}) for row in rows]
-    assert Columns(rows, COMMON).table(7, None).equals(codec.to_arrow(messages, 7))
+    columns, expected = Columns(rows, COMMON), codec.to_arrow(messages, 7)
+    assert columns.table(7, None).equals(expected)
+    stored = columns.encoded(7, None)
+    assert pq.read_table(pa.BufferReader(stored.data)).equals(expected)
+    assert (stored.rows, stored.stats) == (len(rows), codec.row_stats(messages, 7))
 
 
 def row(number: int, **changed: Any) -> dict[str, Any]:
@@ -110,17 +116,23 @@ def test_a_bulk_is_one_signed_commit_that_every_reader_sees(
     ("rows", "error", "words"),
     [
         ([row(1), row(2, message_id=None)], NotAMessage, "message_id is null"),
+        ([row(1, to_agent=None), row(2, to_agent=None)], NotAMessage, "null in 2 of 2"),
         ([row(1, kind="")], NotAMessage, "kind must have"),
+        ([row(1), row(2, kind=""), row(3)], NotAMessage, "kind must have"),
         ([row(1, message_id="x" * 101)], NotAMessage, "message_id must have"),
         ([row(1, priority=11)], NotAMessage, "priority must be 1 to 10"),
+        ([row(1, priority=3), row(2, priority=11)], NotAMessage, "priority must be 1 to 10"),
         ([row(1, priority=None)], NotAMessage, "priority must be 1 to 10"),
         ([row(1, content=5)], NotAMessage, "content"),
+        ([row(1), row(2, content=5), row(3)], NotAMessage, "content"),
+        ([row(1, content="x"), row(2, content=["x"]), row(3, content="x")], NotAMessage, "content"),
         ([row(1, timestamp="now")], NotAMessage, "timestamp"),
         ([row(1, log_version=3)], NotAMessage, "log_version"),
         ([row(1), {"message_id": "m"}], NotAMessage, "missing in another"),
         ([row(1, message_type="receipt")], NotAMessage, "receipt"),
         ([row(1, kind="ExecutionClaimed", message_type="event")], NotAMessage, "ExecutionClaimed"),
         ([row(1, content="x" * (MAX_CONTENT + 1))], ContentTooLarge, "limit"),
+        ([row(1), row(2, content="x" * (MAX_CONTENT + 1))], ContentTooLarge, "limit"),
     ],
 )
 def test_a_bulk_with_one_bad_row_is_refused_whole(
