@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
 from bus.ids import IdSet
@@ -21,41 +21,49 @@ class Conversations:
     def __init__(self, limit: int) -> None:
         self.begun = IdSet(limit)
         self._rows: dict[str, list[Message]] = {}
-        self._open: Counter[str] = Counter()
+        #: Conversation -> how many of its messages wait.
+        self._open: dict[str, int] = {}
         self._closed: OrderedDict[str, None] = OrderedDict()
         #: Forgotten ones that are being read again: from which version on, and what has come since.
         self._expected: dict[str, tuple[int, list[Message]]] = {}
 
-    def add(self, row: Message) -> None:
-        rows = self._rows.get(row.correlation_id)
+    def add(self, row: Message, waits: bool = False) -> None:
+        """`waits`: it is about to be opened."""
+        conversation = row.correlation_id
+        rows = self._rows.get(conversation)
         if rows is not None:
             rows.append(row)
-        elif self.begun.add(row.correlation_id):
-            self._rows[row.correlation_id] = [row]
+        elif self.begun.add(conversation):
+            self._rows[conversation] = [row]
         else:
-            if row.correlation_id in self._expected:
-                self._expected[row.correlation_id][1].append(row)
+            if conversation in self._expected:
+                self._expected[conversation][1].append(row)
             return  # its beginning was forgotten
-        self._touch(row.correlation_id)
+        if not waits:
+            self._touch(conversation)
 
     def opened(self, correlation_id: str) -> None:
         """A message of it waits."""
-        self._open[correlation_id] += 1
+        self._open[correlation_id] = self._open.get(correlation_id, 0) + 1
         self._closed.pop(correlation_id, None)
 
     def settled(self, correlation_id: str) -> None:
         """A message of it got its receipt."""
-        self._open[correlation_id] -= 1
-        if self._open[correlation_id] <= 0:
-            del self._open[correlation_id]
-            if correlation_id in self._rows:
-                self._touch(correlation_id)
+        left = self._open.get(correlation_id, 0) - 1
+        if left > 0:
+            self._open[correlation_id] = left
+            return
+        self._open.pop(correlation_id, None)
+        if correlation_id in self._rows:
+            self._touch(correlation_id)
 
     def _touch(self, correlation_id: str) -> None:
         if self._open.get(correlation_id):
             return
+        if correlation_id in self._closed:
+            self._closed.move_to_end(correlation_id)
+            return
         self._closed[correlation_id] = None
-        self._closed.move_to_end(correlation_id)
         while len(self._closed) > CLOSED_KEPT:
             del self._rows[self._closed.popitem(last=False)[0]]
 

@@ -180,8 +180,9 @@ class State:
             return False
         if row.message_type == "event":
             self._note(row)
-        self.conversations.add(row)
-        for agent in self.addressees(row):
+        agents = self.addressees(row)
+        self.conversations.add(row, waits=bool(agents))
+        for agent in agents:
             self.opened(agent, row)
         return True
 

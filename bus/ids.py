@@ -24,11 +24,11 @@ class _Generation:
     """Digests in buckets by their first two bytes: a look-up is one short search, an insertion one short copy."""
 
     def __init__(self) -> None:
-        self._buckets = _NOTHING  # most sets stay empty: their own buckets come with the first id
+        self.buckets = _NOTHING  # most sets stay empty: their own buckets come with the first id
         self.size = 0
 
     def holds(self, key: bytes) -> bool:
-        bucket = self._buckets[key[0] << 8 | key[1]]
+        bucket = self.buckets[key[0] << 8 | key[1]]
         place = bucket.find(key)
         while place % _WIDTH:  # -1 % 16 is 15; a match across two keys is none
             if place < 0:
@@ -37,16 +37,16 @@ class _Generation:
         return True
 
     def add(self, key: bytes) -> None:
-        if self._buckets is _NOTHING:
-            self._buckets = [_EMPTY] * _BUCKETS
-        self._buckets[key[0] << 8 | key[1]] += key
+        if self.buckets is _NOTHING:
+            self.buckets = [_EMPTY] * _BUCKETS
+        self.buckets[key[0] << 8 | key[1]] += key
         self.size += 1
 
     def dump(self) -> bytes:
         """The buckets' lengths, then the buckets: read again by slicing, however many there are."""
         if self.size == 0:
             return b""
-        return array("I", map(len, self._buckets)).tobytes() + b"".join(self._buckets)
+        return array("I", map(len, self.buckets)).tobytes() + b"".join(self.buckets)
 
     @classmethod
     def load(cls, block: bytes) -> _Generation:
@@ -59,10 +59,10 @@ class _Generation:
         lengths.frombytes(block[:place])
         if len(lengths) != _BUCKETS or place + sum(lengths) != len(block):
             raise ValueError("a set of ids was cut off")
-        generation._buckets = [_EMPTY] * _BUCKETS
+        generation.buckets = [_EMPTY] * _BUCKETS
         for number, length in enumerate(lengths):
             if length:
-                generation._buckets[number] = block[place : place + length]
+                generation.buckets[number] = block[place : place + length]
                 place += length
         generation.size = sum(lengths) // _WIDTH
         return generation
@@ -85,12 +85,22 @@ class IdSet:
     def add(self, text: str) -> bool:
         """False: it was there."""
         key = digest(text)
+        if self._old.size > 0 and self._old.holds(key):
+            return False
         new = self._new
-        if new.holds(key) or (self._old.size > 0 and self._old.holds(key)):
+        # `holds` and `add` of one generation in one look: every row of the log comes through here.
+        number = key[0] << 8 | key[1]
+        bucket = new.buckets[number]
+        if bucket and bucket.find(key) >= 0 and new.holds(key):
             return False
         if new.size >= self._limit:
             self._old, self._new = new, _Generation()
-        self._new.add(key)
+            self._new.add(key)
+        elif new.size == 0:
+            new.add(key)
+        else:
+            new.buckets[number] = bucket + key
+            new.size += 1
         return True
 
     def dump(self) -> list[bytes]:

@@ -202,16 +202,17 @@ class Signer:
 
     def signs(self, messages: Sequence[Message]) -> list[tuple[str, str]]:
         """The same without the rows: key_id and signature of each. Raises MissingKey."""
-        of_sender: dict[str, str] = {}
-        of_key: dict[str, list[int]] = {}
-        for place, message in enumerate(messages):
-            sender = message.from_agent
-            key_id = of_sender.get(sender) or of_sender.setdefault(sender, self._key(sender)[0])
-            of_key.setdefault(key_id, []).append(place)
         found = [("", "")] * len(messages)
-        for key_id, places in of_key.items():
+        senders = [message.from_agent for message in messages]
+        of_key: dict[str, list[str]] = {}
+        for sender in dict.fromkeys(senders):
+            of_key.setdefault(self._key(sender)[0], []).append(sender)
+        for key_id, theirs in of_key.items():
+            places = (
+                [p for p, sender in enumerate(senders) if sender in theirs] if len(of_key) > 1 else range(len(senders))
+            )
             data = [messages[p].signed_bytes(self.table_id, self.environment, key_id) for p in places]
-            for place, signature in zip(places, self.signatures(messages[places[0]].from_agent, data), strict=True):
+            for place, signature in zip(places, self.signatures(theirs[0], data), strict=True):
                 found[place] = (key_id, signature)
         return found
 

@@ -25,9 +25,7 @@ MAX_CONTENT = 1 << 20
 
 _length = struct.Struct(">q").pack
 _number = struct.Struct(">qq").pack
-_NULL = _length(-1)
-_SHORT = 512
-_LENGTHS = [_length(length) for length in range(_SHORT)]
+_NOTHING = (_length(-1), b"")
 _signed_fields = itemgetter(*SIGNED_COLUMNS)
 #: What a model keeps beside its class, written straight into its slots: `object.__setattr__` would look each of them up by
 #: name, which is most of what a copy costs.
@@ -92,23 +90,40 @@ class Message(BaseModel):
 
         Table, environment and key are part of it, so that a row cannot be replayed elsewhere or under another key.
         """
-        # Every row is signed once and checked by many. What hardly differs between rows is looked up, several fields at once.
+        # Every row is signed once and checked by many. What hardly differs between rows is looked up, all of it at once.
         (
             message_id, correlation_id, causation_id, from_agent, to_agent, message_type, kind, schema_version,
             content, priority, timestamp, not_before, expires_at, attempt, principal, traceparent,
         ) = _signed_fields(self.__dict__)  # fmt: skip
+        place, parties, urgency, whose = _alike(
+            table_id, environment, key_id, from_agent, to_agent, message_type, kind, schema_version, priority,
+            not_before, expires_at, attempt, principal,
+        )  # fmt: skip
+        its_id, conversation, said = message_id.encode(), correlation_id.encode(), content.encode()
+        cause_length, cause = trace_length, trace = _NOTHING
+        if causation_id is not None:
+            cause = causation_id.encode()
+            cause_length = _LENGTHS[len(cause)]
+        if traceparent is not None:
+            trace = traceparent.encode()
+            trace_length = _LENGTHS[len(trace)]
         return b"".join(
             (
-                place_bytes(table_id, environment, key_id),
-                _text(message_id),
-                _text(correlation_id),
-                _NULL if causation_id is None else _text(causation_id),
-                _alike(from_agent, to_agent, message_type, kind, schema_version),
-                _text(content),
-                _alike(priority),
-                _number(8, timestamp),
-                _alike(not_before, expires_at, attempt, principal),
-                _NULL if traceparent is None else _text(traceparent),
+                place,
+                _LENGTHS[len(its_id)],
+                its_id,
+                _LENGTHS[len(conversation)],
+                conversation,
+                cause_length,
+                cause,
+                parties,
+                _LENGTHS[len(said)],
+                said,
+                urgency,
+                _length(timestamp),
+                whose,
+                trace_length,
+                trace,
             )
         )
 
@@ -116,25 +131,49 @@ class Message(BaseModel):
 _ALL_FIELDS = set(Message.model_fields)
 
 
-def _text(value: str) -> bytes:
-    data = value.encode()
-    length = len(data)
-    return (_LENGTHS[length] if length < _SHORT else _length(length)) + data
+class _Lengths(dict[int, bytes]):
+    """What stands before a text of so many bytes; those of short ones are made once."""
+
+    def __missing__(self, length: int) -> bytes:
+        return _length(length)
+
+
+_LENGTHS = _Lengths({length: _length(length) for length in range(1024)})
+
+
+def _sized(data: bytes) -> bytes:
+    return _LENGTHS[len(data)] + data
+
+
+def _field(value: str | int | None) -> bytes:
+    if value is None:
+        return _NOTHING[0]
+    return _number(8, value) if isinstance(value, int) else _sized(value.encode())
+
+
+def _fields(*values: str | int | None) -> bytes:
+    return b"".join(map(_field, values))
 
 
 @lru_cache(maxsize=10_000)
-def _alike(*values: str | int | None) -> bytes:
-    """Signed fields that stand beside each other, and say the same in many rows."""
-    return b"".join(
-        _NULL if value is None else _text(value) if isinstance(value, str) else _number(8, value) for value in values
+def _alike(
+    table_id: str, environment: str, key_id: str, from_agent: str, to_agent: str, message_type: str, kind: str,
+    schema_version: int, priority: int, not_before: int | None, expires_at: int | None, attempt: int, principal: str | None,
+) -> tuple[bytes, bytes, bytes, bytes]:  # fmt: skip
+    """Where a row's signature holds, and its fields that say the same in many rows, as far as they stand beside each other;
+    the third ends with the length of the time that follows."""
+    return (
+        place_bytes(table_id, environment, key_id),
+        _fields(from_agent, to_agent, message_type, kind, schema_version),
+        _fields(priority) + _length(8),
+        _fields(not_before, expires_at, attempt, principal),
     )
 
 
 @lru_cache(maxsize=1000)
 def place_bytes(table_id: str, environment: str, key_id: str) -> bytes:
     """Where a signature holds, as its first bytes."""
-    parts = [one.encode() for one in (table_id, environment, key_id)]
-    return b"".join(_length(len(data)) + data for data in parts)
+    return b"".join(_sized(one.encode()) for one in (table_id, environment, key_id))
 
 
 def is_user(address: str) -> bool:

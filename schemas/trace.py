@@ -57,4 +57,4 @@ def child_traceparent(parent: str | None, conversation: str) -> str:
 
 
 def new_span_id() -> str:
-    return f"{random.getrandbits(64) or 1:016x}"
+    return (random.getrandbits(64) or 1).to_bytes(8).hex()

@@ -7,7 +7,6 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from operator import itemgetter
 from typing import Any
 
 import pyarrow as pa
@@ -24,7 +23,7 @@ _SCHEMA = AGENT_MESSAGES.file_schema
 _NAMES = _SCHEMA.names
 _validated = Message.__pydantic_validator__.validate_python  # what `model_validate` comes to, for rows by the thousand
 _NULLS = dict.fromkeys(_NAMES)
-_values_of = itemgetter(*_NAMES)
+_TYPES = dict(zip(_NAMES, _SCHEMA.types, strict=True))
 _LOG_VERSION, _SEQ = _NAMES.index("log_version"), _NAMES.index("seq")
 _SMALL = SmallParquet(AGENT_MESSAGES, VARIED | {"log_version"})
 
@@ -47,18 +46,22 @@ def to_arrow(messages: Sequence[Message], version: int, *, shared: bool = False)
     if not messages:
         return _SCHEMA.empty_table()
     columns: list[pa.Array] = []
-    for field, given in zip(_SCHEMA, zip(*(_values_of(m.__dict__) for m in messages), strict=True), strict=True):
-        values: Sequence[Any] = given
-        if field.name == "log_version":
+    rows = [message.__dict__ for message in messages]
+    for name, type_ in _TYPES.items():
+        values: Sequence[Any]
+        given = [row[name] for row in rows]
+        if name == "log_version":
             values = [version]
-        elif field.name == "seq":
+        elif name == "seq":
             values = range(len(messages))
         elif given.count(given[0]) == len(given):  # as in most columns of a commit: one value, instead of a list of it
             values = given[:1]
-        elif shared and field.name == "signature":
+        elif shared and name == "signature":
             columns.append(_shared(given))
             continue
-        column = pa.array(values, type=field.type)
+        else:
+            values = given
+        column = pa.array(values, type=type_)
         columns.append(column if len(column) == len(messages) else pa.repeat(column[0], len(messages)))
     return pa.Table.from_arrays(columns, names=_NAMES) if shared else pa.Table.from_arrays(columns, schema=_SCHEMA)
 

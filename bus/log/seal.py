@@ -60,25 +60,26 @@ class SigningSeal:
         sequence, previous = self._chain.sequence, self._chain.previous
         sealed: list[Message] = []
         unsigned: list[int] = []
-        for message in messages:
-            if is_audit(message) and message.signature is None:
-                sequence += 1
-                message = self._chain.link(message, sequence, previous)
-                key_id = self._signer.key_id(message.from_agent)
-                previous = fact_hash(message, self._signer.table_id, self._signer.environment, key_id)
-            if message.signature is None:
-                unsigned.append(len(sealed))
-            elif version >= 0:
-                message = message.with_fields(log_version=version, seq=len(sealed))
+        for place, message in enumerate(messages):
+            if message.signature is not None:
+                if version >= 0:
+                    message = message.with_fields(log_version=version, seq=place)
+            else:
+                unsigned.append(place)
+                if is_audit(message):
+                    sequence += 1
+                    message = self._chain.link(message, sequence, previous)
+                    key_id = self._signer.key_id(message.from_agent)
+                    previous = fact_hash(message, self._signer.table_id, self._signer.environment, key_id)
             sealed.append(message)
         self._tip = (sequence, previous)
         signs = self._signer.signs([sealed[place] for place in unsigned])
         for place, (key_id, text) in zip(unsigned, signs, strict=True):
-            row = sealed[place]
-            if version < 0:
-                sealed[place] = row.with_fields(key_id=key_id, signature=text)
-            else:  # in one copy: copies are much of what a row costs
-                sealed[place] = row.with_fields(key_id=key_id, signature=text, log_version=version, seq=place)
+            # In one copy: copies are much of what a row costs.
+            fields = {**sealed[place].__dict__, "key_id": key_id, "signature": text}
+            if version >= 0:
+                fields["log_version"], fields["seq"] = version, place
+            sealed[place] = Message.of_sound(fields)
         return sealed
 
     def _redacted(self, messages: Sequence[Message]) -> Sequence[Message]:

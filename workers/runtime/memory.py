@@ -25,10 +25,15 @@ class HandlerMemory:
         self, shared: SharedMemory, agent: str, message: Message, principal: str | None, handling: Handling
     ) -> None:
         self._shared = shared
-        self._asker = Asker(agent, principal)
+        self._agent, self._principal = agent, principal
         self._message = message
         self._handling = handling
         self._written: dict[tuple[int, str, str], int] = {}
+
+    @property
+    def _asker(self) -> Asker:
+        """Made when it is asked for: every handling has a memory, and few use it."""
+        return Asker(self._agent, self._principal)
 
     async def get(self, scope: str, key: str) -> Any:
         return await self._ask(lambda: self._shared.get(scope, key, self._asker))
