@@ -203,7 +203,7 @@ class Walk:
 class _Unkept(Conversations):
     """Nobody asks this walk what a conversation said: none of it is kept."""
 
-    def add(self, row: Message) -> None:
+    def add(self, row: Message, waits: bool = False) -> None:
         return
 
     def opened(self, correlation_id: str) -> None:
