@@ -83,12 +83,13 @@ class SignedTrust:
         return True
 
     def _signed(self, row: Message) -> None:
-        known = self._checked.get(row.position)
+        position = row.position
+        known = self._checked.get(position)
         if known is row or (known is not None and known.__dict__ == row.__dict__):
             return
         self._keyring.check(row, self._table_id, self._environment)
         if is_user(row.from_agent) and row.principal != row.from_agent.removeprefix(USER):
             raise Untrusted("principal.claimed", f"{row.from_agent} cannot act for {row.principal}")
-        self._checked[row.position] = row
+        self._checked[position] = row
         if len(self._checked) > CHECKED:
             self._checked.popitem(last=False)

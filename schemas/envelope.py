@@ -26,6 +26,7 @@ MAX_CONTENT = 1 << 20
 _length = struct.Struct(">q").pack
 _number = struct.Struct(">qq").pack
 _NOTHING = (_length(-1), b"")
+_new = object.__new__
 _signed_fields = itemgetter(*SIGNED_COLUMNS)
 #: What a model keeps beside its class, written straight into its slots: `object.__setattr__` would look each of them up by
 #: name, which is most of what a copy costs.
@@ -69,7 +70,7 @@ class Message(BaseModel):
     @staticmethod
     def of_sound(fields: dict[str, Any]) -> Message:
         """All fields, known to be what a message asks for: nothing is validated, and the dictionary becomes the message."""
-        made = object.__new__(Message)
+        made = _new(Message)
         _set_values(made, fields)
         _set_fields(made, _ALL_FIELDS)
         _set_extra(made, None)

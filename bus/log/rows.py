@@ -24,7 +24,18 @@ _NAMES = _SCHEMA.names
 _validated = Message.__pydantic_validator__.validate_python  # what `model_validate` comes to, for rows by the thousand
 _NULLS = dict.fromkeys(_NAMES)
 _TYPES = dict(zip(_NAMES, _SCHEMA.types, strict=True))
-_LOG_VERSION, _SEQ = _NAMES.index("log_version"), _NAMES.index("seq")
+_VARIED = (
+    "message_id",
+    "correlation_id",
+    "causation_id",
+    "content",
+    "timestamp",
+    "traceparent",
+    "signature",
+    "seq",
+    "handling_id",
+)
+_ALIKE = [name for name in _NAMES if name not in _VARIED]
 _SMALL = SmallParquet(AGENT_MESSAGES, VARIED | {"log_version"})
 
 #: Rows that are written without pyarrow.
@@ -111,7 +122,7 @@ def from_arrow(table: pa.Table, version: int | None = None) -> list[Message]:
     columns = [table.column(name) for name in _NAMES]
     columns = [c.cast(pa.int64()) if pa.types.is_timestamp(c.type) else c for c in columns]
     if table.num_rows >= MANY and sound(dict(zip(_NAMES, columns, strict=True))):
-        found = _sound_rows([c.to_pylist() for c in columns], version)
+        found = _sound_rows({name: c.to_pylist() for name, c in zip(_NAMES, columns, strict=True)}, version)
     else:
         raws = [dict(zip(_NAMES, row, strict=True)) for row in zip(*(c.to_pylist() for c in columns), strict=True)]
         if version is not None and not _is_order([_or_nothing(raw["seq"]) for raw in raws]):
@@ -121,14 +132,36 @@ def from_arrow(table: pa.Table, version: int | None = None) -> list[Message]:
     return found
 
 
-def _sound_rows(values: list[list[Any]], version: int | None) -> list[Message]:
+def _sound_rows(values: dict[str, list[Any]], version: int | None) -> list[Message]:
     """Messages of columns that `sound` has looked at: one look at a column costs less than one at each row."""
-    count = len(values[_SEQ])
+    count = len(values["seq"])
     if version is not None:
-        values[_LOG_VERSION] = [version] * count
-        if not _is_order(values[_SEQ]):
-            values[_SEQ] = list(range(count))
-    return [Message.of_sound(dict(zip(_NAMES, row))) for row in zip(*values)]  # noqa: B905  # they are one table's
+        values["log_version"] = [version] * count
+        if not _is_order(values["seq"]):
+            values["seq"] = list(range(count))
+    if all(values[name].count(values[name][0]) == count for name in _ALIKE):  # as in nearly every commit
+        alike = {name: column[0] for name, column in values.items()}
+        return [
+            # A copy with some other values costs a third of a dictionary made of all of them.
+            Message.of_sound(
+                {
+                    **alike,
+                    "message_id": message_id,
+                    "correlation_id": correlation_id,
+                    "causation_id": causation_id,
+                    "content": content,
+                    "timestamp": timestamp,
+                    "traceparent": traceparent,
+                    "signature": signature,
+                    "seq": seq,
+                    "handling_id": handling_id,
+                }
+            )
+            for message_id, correlation_id, causation_id, content, timestamp, traceparent, signature, seq, handling_id in zip(
+                *(values[name] for name in _VARIED), strict=True
+            )
+        ]
+    return [Message.of_sound(dict(zip(_NAMES, row, strict=True))) for row in zip(*values.values(), strict=True)]
 
 
 def _is_order(seqs: Sequence[int]) -> bool:

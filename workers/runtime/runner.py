@@ -134,7 +134,10 @@ class Runner:
         started = time.perf_counter()
         noted = Handling(child_traceparent(message.traceparent, message.correlation_id))
         under_way = _UnderWay(message, noted, started)
-        known = await self._known(message)
+        try:
+            known = self._bus.conversation(message.correlation_id)
+        except Exception:
+            known = await self._known(message)
         under_way.conversation = known or [message]
         try:
             under_way.conversation = conversation = self._check(message, known)

@@ -20,7 +20,7 @@ def stack(middlewares: Sequence[Middleware], worker: Worker) -> Handler:
 
 
 def _bind(middleware: Middleware, call_next: Handler, worker: Worker) -> Handler:
-    async def handle(message: Received, context: Context) -> list[Outgoing]:
-        return await middleware(call_next, message, context, worker)
+    def handle(message: Received, context: Context) -> Awaitable[list[Outgoing]]:
+        return middleware(call_next, message, context, worker)
 
     return handle
