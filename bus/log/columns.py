@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 from bus.audit import AUDIT_KIND
 from bus.errors import ContentTooLarge, NotAMessage
 from bus.fold import EXECUTION_CLAIMED, GRANT_REVOKED, INSTANCE_CHANGED
+from bus.log.parquet import BulkParquet, Plain, Shared
 from bus.log.rows import iso
-from bus.log.table import Encoded, parquet
+from bus.log.table import RANDOM, Encoded, parquet
 from schemas.envelope import MAX_CONTENT, place_bytes
 from schemas.tables import AGENT_MESSAGES, SIGNED_COLUMNS
 
@@ -27,6 +28,8 @@ _MAY_BE_EMPTY = ("to_agent", "content")
 _TYPES = ("request", "event")
 #: Bytes of columns that may become one page each.
 _ONE_PAGE = 8 << 20
+_FILES = BulkParquet(AGENT_MESSAGES, lambda data: pa.compress(data, codec="snappy", asbytes=True))
+_NOTHING = pa.scalar(b"", pa.binary())
 _ENDS = ("min", "max")
 _USUAL = {"schema_version": 1, "priority": 5, "attempt": 1}
 
@@ -124,33 +127,45 @@ class Columns:
         if not pieces:
             return [constant] * self.size
         pieces.append(pa.scalar(constant, pa.binary()))
-        joined: list[bytes] = pc.binary_join_element_wise(*pieces, pa.scalar(b"", pa.binary())).to_pylist()
+        joined: list[bytes] = pc.binary_join_element_wise(*pieces, _NOTHING).to_pylist()
         return joined
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
     def encoded(self, version: int, signatures: Signatures | None) -> Encoded:
         """The commit that tries to be `version`, as it is stored."""
-        short = sum(column.nbytes for column in self._columns.values()) < _ONE_PAGE
-        data = parquet(self._table(version, signatures, _shared), *([self.size] if short else []))
+        if self.size and sum(column.nbytes for column in self._columns.values()) < _ONE_PAGE:
+            data = _FILES.encode(self.size, list(self._stored(version, signatures)))
+        else:  # no reader has to hold more than a page at once
+            data = parquet(self.table(version, signatures))
         return Encoded(data, self.size, self._stats(version))
+
+    def _stored(self, version: int, signatures: Signatures | None) -> Iterator[Plain | Shared]:
+        columns = {**self._columns, "seq": _places(self.size, 1)}
+        common = self._of_all(version, signatures)
+        for name in _SCHEMA.names:
+            if signatures is not None and name == "signature":
+                yield Shared(signatures.texts, signatures.width)
+            elif name in columns:
+                yield _plain_values(columns[name], compressed=name not in RANDOM)
+            else:
+                yield Shared([common.get(name)], self.size)
+
+    def _of_all(self, version: int, signatures: Signatures | None) -> Mapping[str, Any]:
+        """What is the same in all rows of that commit."""
+        signed = {} if signatures is None else {"key_id": signatures.key_id}
+        return {**self._common, **signed, "log_version": version}
 
     def table(self, version: int, signatures: Signatures | None) -> pa.Table:
         """The rows of that commit."""
-        return self._table(version, signatures, pa.repeat)
-
-    def _table(
-        self, version: int, signatures: Signatures | None, repeat: Callable[[pa.Scalar, int], pa.Array]
-    ) -> pa.Table:
         columns: dict[str, pa.Array] = {**self._columns, "seq": _places(self.size, 1)}
-        common = {**self._common, "log_version": version}
+        common = self._of_all(version, signatures)
         if signatures is not None:
             texts = pa.array(signatures.texts, pa.string())
             columns["signature"] = pa.DictionaryArray.from_arrays(_places(self.size, signatures.width), texts)
-            common["key_id"] = signatures.key_id
         for field in _SCHEMA:
             if field.name not in columns:
-                columns[field.name] = repeat(pa.scalar(common.get(field.name), field.type), self.size)
+                columns[field.name] = pa.repeat(pa.scalar(common.get(field.name), field.type), self.size)
         return pa.Table.from_arrays([columns[name] for name in _SCHEMA.names], names=_SCHEMA.names)
 
     def _stats(self, version: int) -> dict[str, Any]:
@@ -164,16 +179,6 @@ class Columns:
             as_text = iso if pa.types.is_timestamp(_SCHEMA.field(name).type) else (lambda v: v)
             least[name], most[name] = (as_text(found[end]) for end in _ENDS)
         return {"minValues": least, "maxValues": most, "nullCount": dict.fromkeys(AGENT_MESSAGES.stats, 0)}
-
-
-_FIRST = pa.scalar(0, pa.int32())
-
-
-def _shared(value: pa.Scalar, size: int) -> pa.Array:
-    """A text of all rows, once: a file is written from it without a look at each row."""
-    if value.is_valid and pa.types.is_string(value.type):
-        return pa.DictionaryArray.from_arrays(pa.repeat(_FIRST, size), pa.array([value]))
-    return pa.repeat(value, size)
 
 
 @lru_cache(maxsize=16)
@@ -235,6 +240,20 @@ def _texts(column: pa.Array) -> _Pieces:
     if pc.all(pc.equal(lengths, lengths[0])).as_py():
         return _big_endian([lengths[0].as_py()]), [data]
     return b"", [_fixed(lengths), data]
+
+
+def _plain_values(column: pa.Array, *, compressed: bool) -> Plain:
+    """As parquet's plain encoding has them."""
+    there = column.is_valid().to_pylist() if column.null_count else None
+    found = column.drop_null() if there else column
+    if pa.types.is_string(found.type):
+        lengths = pc.binary_length(found)
+        before = pa.Array.from_buffers(pa.binary(4), len(found), [None, lengths.buffers()[1]]).cast(pa.binary())
+        joined = pc.binary_join_element_wise(before, found.cast(pa.binary()), _NOTHING)
+        return Plain(memoryview(joined.buffers()[2]), there, compressed)
+    width = found.type.bit_width // 8
+    values = memoryview(found.buffers()[1])[found.offset * width : (found.offset + len(found)) * width]
+    return Plain(values, there, compressed)
 
 
 def _numbers(column: pa.Array) -> _Pieces:

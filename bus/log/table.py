@@ -379,11 +379,10 @@ VARIED = frozenset(
 
 
 #: Columns of hashes and random ids, which no compression makes shorter.
-_RANDOM = frozenset(("message_id", "correlation_id", "causation_id", "traceparent", "signature"))
+RANDOM = frozenset(("message_id", "correlation_id", "causation_id", "traceparent", "signature"))
 
 
-def parquet(rows: pa.Table, batch: int = 1024) -> bytes:
-    """`batch`: rows that are written at once; how long a page has become is seen only between them."""
+def parquet(rows: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     small = rows.num_rows < 1000
     # What comes as a dictionary is written as one. Of the rest, values that hardly repeat make no good one.
@@ -392,10 +391,9 @@ def parquet(rows: pa.Table, batch: int = 1024) -> bytes:
     pq.write_table(
         rows,
         sink,
-        compression="none" if small else {n: "none" if n in _RANDOM else "snappy" for n in rows.column_names},
+        compression="none" if small else {n: "none" if n in RANDOM else "snappy" for n in rows.column_names},
         use_dictionary=list(given) if small else [n for n in rows.column_names if n in given or n not in VARIED],
         write_statistics=False,
         store_schema=False,
-        write_batch_size=batch,
     )
     return sink.getvalue().to_pybytes()

@@ -26,7 +26,9 @@ from schemas.tables import AGENT_MESSAGES
 COMMON = {"from_agent": "user:eli", "message_type": "request", "principal": "eli"}
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+kinds = texts.map(lambda text: f"K{text}")  # none of those that a bulk must not hold
 numbers = st.integers(-(2**62), 2**62)
+times = st.integers(-(2**55), 2**55)  # in years that a calendar has
 
 
 @st.composite
@@ -41,8 +43,8 @@ def bulks(draw: st.DrawFn) -> list[dict[str, Any]]:
         "schema_version": st.integers(1, 9),
     }
     there = draw(st.sets(st.sampled_from(sorted(optional))))
-    columns = {"message_id": texts, "correlation_id": texts, "to_agent": texts, "kind": texts, "content": texts}
-    columns |= {"timestamp": numbers} | {name: optional[name] for name in there}
+    columns = {"message_id": texts, "correlation_id": texts, "to_agent": texts, "kind": kinds, "content": texts}
+    columns |= {"timestamp": times} | {name: optional[name] for name in there}
     rows = draw(st.lists(st.fixed_dictionaries(columns), min_size=1, max_size=8))
     alike = draw(st.sets(st.sampled_from(sorted(columns))))
     return [row | {name: rows[0][name] for name in alike} for row in rows]
