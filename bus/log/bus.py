@@ -117,6 +117,7 @@ class LogBus:
         self._alone = threading.Lock()
         self._closed = False
         self._unrivalled = False
+        self._looked = -1
         self._rivals_seen = float("-inf")
         self._stopping = threading.Event()
         self.on_failure: Callable[[BaseException], None] = lambda _: None
@@ -242,7 +243,8 @@ class LogBus:
             try:
                 while self._waiter.wait(self._is_behind, self._stopping.is_set):
                     with self._lock:
-                        if not self._stopping.is_set():
+                        # What stood above the place where we looked may have been our own commit, folded meanwhile.
+                        if self._follower.head == self._looked and not self._stopping.is_set():
                             self.catch_up()
             except OSError as error:
                 log.warning("bus.tail_interrupted", table=self.table.uri, error=str(error))
@@ -253,7 +255,8 @@ class LogBus:
                 return
 
     def _is_behind(self) -> bool:
-        return self.table.exists(self._follower.head + 1) or self._follower.is_overtaken()
+        self._looked = self._follower.head
+        return self.table.exists(self._looked + 1) or self._follower.is_overtaken()
 
     # --- committing --------------------------------------------------------------------------------------------------
 

@@ -54,14 +54,18 @@ def plain(place: int) -> dict[str, Any]:
     made = Message(
         message_id=f"m{place}",
         correlation_id=f"c{place}",
+        causation_id=f"k{place}",
         from_agent="user:eli",
         to_agent="A",
         message_type="request",
         kind="Ping",
-        content="{}",
+        content=f"{{{place}}}",
         timestamp=1_000_000 + place,
+        traceparent=f"t{place}",
+        signature=f"s{place}",
         log_version=VERSION,
         seq=place,
+        handling_id=f"h{place}",
     )
     return dict(made.__dict__)
 
