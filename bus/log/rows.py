@@ -106,7 +106,8 @@ def encode(messages: Sequence[Message], version: int, decided: Sequence[str]) ->
 def of_entry(table: DeltaLog, entry: Entry) -> list[Message]:
     """The rows of one entry in their order, from the entry itself when it has them."""
     if not entry.inline:
-        return from_arrow(table.read(entry), entry.version)
+        # One text is the signature of a whole group of rows, and longer than the rest of a row.
+        return from_arrow(table.read(entry, shared=["signature"]), entry.version)
     # Where a row stands is what the entry says by its version and its order, whatever the row says.
     return [_message({**_NULLS, **raw, "seq": None}, entry.version, place) for place, raw in enumerate(entry.inline)]
 
@@ -122,13 +123,25 @@ def from_arrow(table: pa.Table, version: int | None = None) -> list[Message]:
     columns = [table.column(name) for name in _NAMES]
     columns = [c.cast(pa.int64()) if pa.types.is_timestamp(c.type) else c for c in columns]
     if table.num_rows >= MANY and sound(dict(zip(_NAMES, columns, strict=True))):
-        found = _sound_rows({name: c.to_pylist() for name, c in zip(_NAMES, columns, strict=True)}, version)
+        found = _sound_rows({name: _values(c) for name, c in zip(_NAMES, columns, strict=True)}, version)
     else:
-        raws = [dict(zip(_NAMES, row, strict=True)) for row in zip(*(c.to_pylist() for c in columns), strict=True)]
+        raws = [dict(zip(_NAMES, row, strict=True)) for row in zip(*map(_values, columns), strict=True)]
         if version is not None and not _is_order([_or_nothing(raw["seq"]) for raw in raws]):
             raws = [raw | {"seq": None} for raw in raws]
         found = [_message(raw, version, place) for place, raw in enumerate(raws)]
     found.sort(key=lambda row: row.position)
+    return found
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """As Python's own; what is stored once stays one object."""
+    if not pa.types.is_dictionary(column.type):
+        found: list[Any] = column.to_pylist()
+        return found
+    found = []
+    for chunk in column.chunks:
+        texts = chunk.dictionary.to_pylist()
+        found += [None if place is None else texts[place] for place in chunk.indices.to_pylist()]
     return found
 
 

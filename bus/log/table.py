@@ -273,14 +273,14 @@ class DeltaLog:
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
-    def read(self, entry: Entry) -> pa.Table:
-        """The rows of one entry, with the partition columns."""
-        parts = [self.read_file(one) for one in entry.added]
+    def read(self, entry: Entry, shared: Sequence[str] = ()) -> pa.Table:
+        """The rows of one entry, with the partition columns. `shared`: columns of text that come as dictionaries."""
+        parts = [self.read_file(one, shared) for one in entry.added]
         return pa.concat_tables(parts) if parts else self.schema.arrow.empty_table()
 
-    def read_file(self, added: Added) -> pa.Table:
-        with self._opened(added) as file:
-            return self._completed(file.read(use_threads=False), added)
+    def read_file(self, added: Added, shared: Sequence[str] = ()) -> pa.Table:
+        with self._opened(added, shared) as file:
+            return self._completed(file.read(use_threads=False), added, shared)
 
     def read_groups(self, added: Added) -> Iterator[pa.Table]:
         """The same rows, a row group at a time: a large file need not be in memory whole."""
@@ -289,29 +289,32 @@ class DeltaLog:
                 yield self._completed(file.read_row_group(place, use_threads=False), added)
 
     @contextmanager
-    def _opened(self, added: Added) -> Iterator[pq.ParquetFile]:
+    def _opened(self, added: Added, shared: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
         """Raises ForeignLog when it is gone, or what is read of it is no Parquet of this table's."""
         data = self.store.get(added.file)
         if data is None:
             raise ForeignLog(f"{self.uri} has lost the data file {added.file}; restore it from a backup")
         try:
-            yield pq.ParquetFile(pa.BufferReader(data))
+            yield pq.ParquetFile(pa.BufferReader(data), read_dictionary=list(shared))
         except pa.ArrowException as error:
             raise ForeignLog(
                 f"{self.uri}: the data file {added.file} is not what this table holds ({error}); restore it from a backup"
             ) from error
 
-    def _completed(self, table: pa.Table, added: Added) -> pa.Table:
+    def _completed(self, table: pa.Table, added: Added, shared: Sequence[str] = ()) -> pa.Table:
         """With the partition's columns, and with null for columns the file does not have, as Delta defines it."""
         there = set(table.column_names)
         columns = []
         for field in self.schema.arrow:
             if field.name in there:
                 column = table.column(field.name)
-                columns.append(column if column.type == field.type else column.cast(field.type))
+                is_right = column.type == field.type or (field.name in shared and column.type == _SHARED)
+                columns.append(column if is_right else column.cast(field.type))
             else:
                 value = added.partition.get(field.name) if field.name in self.schema.partition_by else None
                 columns.append(pa.repeat(pa.scalar(value, pa.string()).cast(field.type), table.num_rows))
+        if shared:
+            return pa.Table.from_arrays(columns, names=self.schema.arrow.names)
         return pa.Table.from_arrays(columns, schema=self.schema.arrow)
 
     def scan(self, columns: Sequence[str] | None = None, filters: Any = None) -> tuple[pa.Table, int]:
@@ -361,6 +364,9 @@ class DeltaLog:
     def _now_ms(self) -> int:
         return int(self.now().timestamp() * 1000)
 
+
+#: What a column of text is read as when its values are shared.
+_SHARED = pa.dictionary(pa.int32(), pa.string())
 
 #: Columns whose values hardly repeat: a dictionary of them is a second copy.
 VARIED = frozenset(

@@ -34,7 +34,7 @@ def measure(scratch: Path, say: Say, out: Measurements, effort: Effort = FULL, s
         redis = _server(stack, Redis(scratch / "redis"), out, "dramatiq")
         contestants = [*_rivals(race, postgres, redis), *_ours(scratch), DeltalakeQueue(scratch)]
         if spark:
-            contestants += [SparkQueue(scratch), Tailrace(scratch, engine="streaming", burst=1000)]
+            contestants += [SparkQueue(scratch), Tailrace(scratch, engine="streaming", burst=2000)]
         results = race.run(contestants)
         _show(results, out)
         _goals(results, out)

@@ -25,7 +25,8 @@ class Sender(ABC):
 
 
 class Contestant(ABC):
-    """One system, set up one way. `burst`: messages it gets at once when rates are measured, some seconds' work."""
+    """One system, set up one way. `burst`: messages it gets at once when rates are measured, two to three seconds' work of
+    each, so that the first message's way and the last one's weigh the same in all rates."""
 
     name: str
     #: How it is set up, for the table.

@@ -47,7 +47,7 @@ class Tailrace(Contestant):
         durability: Durability = "os",
         signed: bool = True,
         answer: bool = True,
-        burst: int = 4000,
+        burst: int = 8000,
         home: Path | None = None,
         hosts: int = 1,
     ) -> None:

@@ -48,7 +48,7 @@ class AppendingSender(Sender):
 
 
 class DeltalakeQueue(Contestant):
-    def __init__(self, scratch: Path, burst: int = 2000) -> None:
+    def __init__(self, scratch: Path, burst: int = 20_000) -> None:
         self.name = "write_deltalake"
         self.how = f"a look every {POLL_S * 1000:g} ms"
         self.burst = burst

@@ -51,7 +51,7 @@ class Dramatiq(Contestant):
     """`threads` in each of `processes`; `hasty`: idle workers look every few milliseconds."""
 
     def __init__(
-        self, server: Redis, threads: int = 8, processes: int = 1, burst: int = 2000, hasty: bool = False
+        self, server: Redis, threads: int = 8, processes: int = 1, burst: int = 2500, hasty: bool = False
     ) -> None:
         self.name = "dramatiq, hasty" if hasty else "dramatiq"
         self._timeout_ms = HASTY_MS if hasty else USUAL_MS

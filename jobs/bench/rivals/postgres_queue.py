@@ -53,7 +53,7 @@ class InsertingSender(Sender):
 class PostgresQueue(Contestant):
     """`batch`: messages a transaction takes at most."""
 
-    def __init__(self, server: Postgres, batch: int = 100, burst: int = 4000) -> None:
+    def __init__(self, server: Postgres, batch: int = 100, burst: int = 25_000) -> None:
         self.name = "SKIP LOCKED"
         self.how = f"{batch} messages a transaction"
         self.burst = burst

@@ -41,7 +41,7 @@ class SparkQueue(Contestant):
     slow = True
     patience_s = 180.0
 
-    def __init__(self, scratch: Path, burst: int = 1000) -> None:
+    def __init__(self, scratch: Path, burst: int = 1500) -> None:
         self.name = "Spark + Structured Streaming"
         self.how = "trigger 0 s"
         self.burst = burst
