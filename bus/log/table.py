@@ -295,7 +295,7 @@ class DeltaLog:
         if data is None:
             raise ForeignLog(f"{self.uri} has lost the data file {added.file}; restore it from a backup")
         try:
-            yield pq.ParquetFile(pa.BufferReader(data), read_dictionary=list(shared))
+            yield _parquet_file(data, shared)
         except pa.ArrowException as error:
             raise ForeignLog(
                 f"{self.uri}: the data file {added.file} is not what this table holds ({error}); restore it from a backup"
@@ -308,7 +308,9 @@ class DeltaLog:
         for field in self.schema.arrow:
             if field.name in there:
                 column = table.column(field.name)
-                is_right = column.type == field.type or (field.name in shared and column.type == _SHARED)
+                if pa.types.is_dictionary(column.type) and not (field.name in shared and column.type == _SHARED):
+                    column = column.cast(column.type.value_type)  # bytes, say, which are to become text
+                is_right = column.type == field.type or column.type == _SHARED
                 columns.append(column if is_right else column.cast(field.type))
             else:
                 value = added.partition.get(field.name) if field.name in self.schema.partition_by else None
@@ -386,6 +388,13 @@ VARIED = frozenset(
 
 #: Columns of hashes and random ids, which no compression makes shorter.
 RANDOM = frozenset(("message_id", "correlation_id", "causation_id", "traceparent", "signature"))
+
+
+def _parquet_file(data: bytes, shared: Sequence[str]) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(pa.BufferReader(data), read_dictionary=list(shared))
+    except KeyError:  # a file need not have every column
+        return pq.ParquetFile(pa.BufferReader(data))
 
 
 def parquet(rows: pa.Table) -> bytes:

@@ -333,3 +333,33 @@ def test_a_lost_or_spoilt_data_file_is_named(tmp_path: Path) -> None:
     (tmp_path / entry.added[0].file).unlink()
     with pytest.raises(ForeignLog, match=r"part-.*\.parquet"):
         log.read(entry)
+
+
+@pytest.mark.parametrize("count", [3, codec.MANY])
+@pytest.mark.parametrize("stored", ["plain", "shared", "bytes", "null", "not there"])
+def test_a_signature_reads_the_same_however_a_file_stores_it(tmp_path: Path, stored: str, count: int) -> None:
+    """A foreign writer's file may hold it in another way, or not have the column at all."""
+    log = make_log(tmp_path)
+    signed = ["of two rows" if place < 2 else None if place == 2 else f"of row {place}" for place in range(count)]
+    messages = [message(f"m{place}").with_fields(signature=text) for place, text in enumerate(signed)]
+    rows = codec.to_arrow(messages, 1)
+    place = rows.schema.get_field_index("signature")
+    column = rows.column(place).combine_chunks()
+    if stored == "not there":
+        rows, signed = rows.remove_column(place), [None] * count
+    else:
+        of = {
+            "shared": column.dictionary_encode(),
+            "bytes": column.cast(pa.binary()),
+            "null": pa.nulls(count, pa.string()),
+        }
+        rows = rows.set_column(place, "signature", of.get(stored, column))
+        signed = [None] * count if stored == "null" else signed
+    version = log.append(rows)
+    entry = log.entry(version)
+    assert entry is not None
+    assert not entry.inline
+    found = codec.of_entry(log, entry)
+    assert [row.signature for row in found] == signed
+    assert [row.message_id for row in found] == [f"m{place}" for place in range(count)]
+    assert log.read(entry).schema == log.schema.arrow
