@@ -24,11 +24,11 @@ class _Generation:
     """Digests in buckets by their first two bytes: a look-up is one short search, an insertion one short copy."""
 
     def __init__(self) -> None:
-        self.buckets = _NOTHING  # most sets stay empty: their own buckets come with the first id
+        self._buckets = _NOTHING  # most sets stay empty: their own buckets come with the first id
         self.size = 0
 
     def holds(self, key: bytes) -> bool:
-        bucket = self.buckets[key[0] << 8 | key[1]]
+        bucket = self._buckets[key[0] << 8 | key[1]]
         place = bucket.find(key)
         while place % _WIDTH:  # -1 % 16 is 15; a match across two keys is none
             if place < 0:
@@ -36,17 +36,23 @@ class _Generation:
             place = bucket.find(key, place + 1)
         return True
 
-    def add(self, key: bytes) -> None:
-        if self.buckets is _NOTHING:
-            self.buckets = [_EMPTY] * _BUCKETS
-        self.buckets[key[0] << 8 | key[1]] += key
+    def add(self, key: bytes) -> bool:
+        """False: it was there. Every row of the log comes through here: one look at its bucket does for both."""
+        number = key[0] << 8 | key[1]
+        bucket = self._buckets[number]
+        if key in bucket and self.holds(key):
+            return False
+        if self._buckets is _NOTHING:
+            self._buckets = [_EMPTY] * _BUCKETS
+        self._buckets[number] = bucket + key
         self.size += 1
+        return True
 
     def dump(self) -> bytes:
         """The buckets' lengths, then the buckets: read again by slicing, however many there are."""
         if self.size == 0:
             return b""
-        return array("I", map(len, self.buckets)).tobytes() + b"".join(self.buckets)
+        return array("I", map(len, self._buckets)).tobytes() + b"".join(self._buckets)
 
     @classmethod
     def load(cls, block: bytes) -> _Generation:
@@ -59,10 +65,10 @@ class _Generation:
         lengths.frombytes(block[:place])
         if len(lengths) != _BUCKETS or place + sum(lengths) != len(block):
             raise ValueError("a set of ids was cut off")
-        generation.buckets = [_EMPTY] * _BUCKETS
+        generation._buckets = [_EMPTY] * _BUCKETS
         for number, length in enumerate(lengths):
             if length:
-                generation.buckets[number] = block[place : place + length]
+                generation._buckets[number] = block[place : place + length]
                 place += length
         generation.size = sum(lengths) // _WIDTH
         return generation
@@ -87,21 +93,11 @@ class IdSet:
         key = digest(text)
         if self._old.size > 0 and self._old.holds(key):
             return False
-        new = self._new
-        # `holds` and `add` of one generation in one look: every row of the log comes through here.
-        number = key[0] << 8 | key[1]
-        bucket = new.buckets[number]
-        if bucket and bucket.find(key) >= 0 and new.holds(key):
-            return False
-        if new.size >= self._limit:
-            self._old, self._new = new, _Generation()
-            self._new.add(key)
-        elif new.size == 0:
-            new.add(key)
-        else:
-            new.buckets[number] = bucket + key
-            new.size += 1
-        return True
+        if self._new.size >= self._limit:
+            if self._new.holds(key):
+                return False
+            self._old, self._new = self._new, _Generation()
+        return self._new.add(key)
 
     def dump(self) -> list[bytes]:
         """One block a generation, the older first."""

@@ -208,9 +208,7 @@ class Signer:
         for sender in dict.fromkeys(senders):
             of_key.setdefault(self._key(sender)[0], []).append(sender)
         for key_id, theirs in of_key.items():
-            places = (
-                [p for p, sender in enumerate(senders) if sender in theirs] if len(of_key) > 1 else range(len(senders))
-            )
+            places = [place for place, sender in enumerate(senders) if sender in theirs]
             data = [messages[p].signed_bytes(self.table_id, self.environment, key_id) for p in places]
             for place, signature in zip(places, self.signatures(theirs[0], data), strict=True):
                 found[place] = (key_id, signature)

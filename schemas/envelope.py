@@ -146,14 +146,15 @@ def _sized(data: bytes) -> bytes:
     return _LENGTHS[len(data)] + data
 
 
-def _field(value: str | int | None) -> bytes:
+def field_bytes(value: str | int | None) -> bytes:
+    """A field as signatures cover it: its length, or -1 for null, then what it says."""
     if value is None:
         return _NOTHING[0]
     return _number(8, value) if isinstance(value, int) else _sized(value.encode())
 
 
 def _fields(*values: str | int | None) -> bytes:
-    return b"".join(map(_field, values))
+    return b"".join(map(field_bytes, values))
 
 
 @lru_cache(maxsize=10_000)

@@ -18,7 +18,7 @@ from bus.fold import EXECUTION_CLAIMED, GRANT_REVOKED, INSTANCE_CHANGED
 from bus.log.parquet import BulkParquet, Plain, Shared
 from bus.log.rows import iso
 from bus.log.table import RANDOM, Encoded, parquet
-from schemas.envelope import MAX_CONTENT, place_bytes
+from schemas.envelope import MAX_CONTENT, field_bytes, place_bytes
 from schemas.tables import AGENT_MESSAGES, SIGNED_COLUMNS
 
 _SCHEMA = AGENT_MESSAGES.file_schema
@@ -119,7 +119,7 @@ class Columns:
         for name in SIGNED_COLUMNS:
             column = self._columns.get(name)
             if column is None:
-                constant += _field(self._common.get(name))
+                constant += field_bytes(self._common.get(name))
                 continue
             before, values = _numbers(column) if pa.types.is_integer(_plain(column).type) else _texts(column)
             pieces += [pa.scalar(constant + before, pa.binary()), *values]
@@ -192,15 +192,6 @@ def _plain(column: Any) -> Any:
     return column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column
 
 
-def _field(value: str | int | None) -> bytes:
-    if value is None:
-        return _big_endian([-1])
-    if isinstance(value, int):
-        return _big_endian([8, value])
-    data = value.encode()
-    return _big_endian([len(data)]) + data
-
-
 def _column(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Array:
     """Of a value that all rows have, that one only."""
     try:
@@ -259,7 +250,7 @@ def _plain_values(column: pa.Array, *, compressed: bool) -> Plain:
 def _numbers(column: pa.Array) -> _Pieces:
     values = _plain(column)
     if column.null_count:
-        return b"", [pa.array([_field(value) for value in values.to_pylist()], pa.binary())]
+        return b"", [pa.array([field_bytes(value) for value in values.to_pylist()], pa.binary())]
     return _big_endian([8]), [_fixed(values)]
 
 

@@ -308,9 +308,7 @@ class DeltaLog:
         for field in self.schema.arrow:
             if field.name in there:
                 column = table.column(field.name)
-                if pa.types.is_dictionary(column.type) and not (field.name in shared and column.type == _SHARED):
-                    column = column.cast(column.type.value_type)  # bytes, say, which are to become text
-                is_right = column.type == field.type or column.type == _SHARED
+                is_right = column.type == field.type or (field.name in shared and column.type == _SHARED)
                 columns.append(column if is_right else column.cast(field.type))
             else:
                 value = added.partition.get(field.name) if field.name in self.schema.partition_by else None

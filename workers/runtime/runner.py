@@ -136,7 +136,7 @@ class Runner:
         under_way = _UnderWay(message, noted, started)
         try:
             known = self._bus.conversation(message.correlation_id)
-        except Exception:
+        except Exception:  # asked again there, which says what is wrong and waits until it is not
             known = await self._known(message)
         under_way.conversation = known or [message]
         try:
